@@ -1,0 +1,1 @@
+//! RESP2 (and inline) requests, replies and the command table.
