@@ -4,3 +4,4 @@ pub mod config;
 pub mod hash;
 pub mod protocol;
 pub mod ring;
+pub mod io;

@@ -1,0 +1,445 @@
+//! One pipelined connection to a server, shared by all sessions of a worker.
+//!
+//! ```text
+//!  session ─send─► out buffer ──(end of the pass: one write)──► server
+//!              └─► in-flight ◄──(reply: oldest first)────────── server
+//! ```
+//! It connects when the first request is queued, and again after a loss when requests are left that were never written.
+//! Requests that were written when it was lost fail with the reason: whether the server ran them cannot be known.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use tokio::time::{Sleep, sleep_until};
+
+use super::connect::connect;
+use super::in_flight::InFlight;
+use super::{Expect, Failure, Reason, Requester, Server, Ticket};
+use crate::io::{Flush, Inbound, Input, Outbound, Pass, Stream};
+use crate::protocol::memcached;
+use crate::protocol::redis;
+use crate::protocol::{Limits, Parsed};
+use crate::telemetry::{ServerCells, WorkerCells};
+
+/// The lengths of a connection's two queues, in requests and in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Queues {
+    unwritten: u64,
+    unwritten_bytes: u64,
+    unanswered: u64,
+    unanswered_bytes: u64,
+}
+
+/// A connection, connected or not. [`Connection::run`] drives it.
+pub struct Connection {
+    server: Rc<Server>,
+    pass: Rc<Pass>,
+    cells: Arc<WorkerCells>,
+    /// Index of the pool and of the server in `cells`.
+    place: (usize, usize),
+    link: RefCell<Option<Stream>>,
+    out: RefCell<Outbound>,
+    inbound: RefCell<Inbound>,
+    in_flight: RefCell<InFlight<Rc<dyn Requester>>>,
+    /// The task's own waker.
+    waker: RefCell<Option<Waker>>,
+    /// Sessions that wait for room.
+    waiting: RefCell<Vec<Waker>>,
+    /// On the pass's list.
+    dirty: Cell<bool>,
+    /// The socket takes no more bytes for now.
+    blocked: Cell<bool>,
+    /// A write failed; the task takes it from here.
+    broken: RefCell<Option<Reason>>,
+    /// When the timer will fire; `None`: it is not set.
+    armed: Cell<Option<Instant>>,
+    /// What this connection has added to the queue gauges.
+    counted: Cell<Queues>,
+    /// When bytes last came, or when the oldest given-up request was given up.
+    heard: Cell<Instant>,
+    /// Connect although nothing is queued.
+    eager: Cell<bool>,
+}
+
+impl Connection {
+    /// A connection that is not made yet; spawn [`Connection::run`] for it.
+    pub fn new(server: Rc<Server>, pass: Rc<Pass>, cells: Arc<WorkerCells>, place: (usize, usize)) -> Rc<Self> {
+        let heard = Cell::new(pass.now());
+        Rc::new(Self {
+            server,
+            pass,
+            cells,
+            place,
+            link: RefCell::default(),
+            out: RefCell::default(),
+            inbound: RefCell::default(),
+            in_flight: RefCell::default(),
+            waker: RefCell::default(),
+            waiting: RefCell::default(),
+            dirty: Cell::new(false),
+            blocked: Cell::new(false),
+            broken: RefCell::default(),
+            armed: Cell::new(None),
+            counted: Cell::default(),
+            heard,
+            eager: Cell::new(false),
+        })
+    }
+
+    /// The server this connection leads to.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Unanswered requests.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.borrow().len()
+    }
+
+    /// Connects now, without waiting for a request.
+    pub fn preconnect(&self) {
+        self.eager.set(true);
+        self.wake();
+    }
+
+    /// Whether one more request may be sent. If not, wait with [`Connection::wait_for_room`].
+    pub fn has_room(&self) -> bool {
+        self.in_flight.borrow().len() < self.server.max_requests && self.out.borrow().len() < self.server.max_bytes
+    }
+
+    /// Wakes `waker` when there is room again.
+    pub fn wait_for_room(&self, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|w| w.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    /// Queues one request, whose bytes `write` appends. The reply, or the failure, goes to `requester`; with `None` it is
+    /// dropped.
+    pub fn send(
+        self: &Rc<Self>,
+        requester: Option<Rc<dyn Requester>>,
+        ticket: Ticket,
+        expect: Expect,
+        write: impl FnOnce(&mut Outbound, &Pass),
+    ) {
+        let mut out = self.out.borrow_mut();
+        let before = out.len();
+        write(&mut out, &self.pass);
+        let bytes = out.len() - before;
+        drop(out);
+        let deadline = self.server.timeout.map(|t| self.pass.now() + t);
+        self.in_flight.borrow_mut().push(requester, ticket, expect, bytes, deadline);
+        let cells = self.cells();
+        cells.requests.increment();
+        cells.request_bytes.add(bytes as u64);
+        if self.link.borrow().is_some() {
+            self.mark_dirty();
+            if deadline.is_none() || self.armed.get().is_some() {
+                return;
+            }
+        }
+        self.wake();
+    }
+
+    fn mark_dirty(self: &Rc<Self>) {
+        if !self.dirty.replace(true) {
+            self.pass.mark(self.clone());
+        }
+    }
+
+    fn cells(&self) -> &ServerCells {
+        &self.cells.pools[self.place.0].servers[self.place.1]
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// The connection's task: never ends by itself; drop it to close.
+    pub async fn run(self: Rc<Self>) {
+        let mut timer = pin!(sleep_until(Instant::now().into()));
+        loop {
+            poll_fn(|cx| self.poll_wanted(cx)).await;
+            match self.establish(timer.as_mut()).await {
+                Err(reason) => self.fail_queued(&reason),
+                Ok(stream) => {
+                    self.connected(stream);
+                    let reason = poll_fn(|cx| self.poll_serve(cx, timer.as_mut())).await;
+                    self.disconnected(&reason);
+                }
+            }
+        }
+    }
+
+    fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.remember(cx);
+        if self.eager.replace(false) || !self.in_flight.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Connects, while the requests that wait for it keep their deadlines.
+    async fn establish(&self, mut timer: Pin<&mut Sleep>) -> Result<Stream, Reason> {
+        let mut attempt = pin!(connect(&self.server));
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            self.poll_deadlines(cx, timer.as_mut());
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn connected(self: &Rc<Self>, stream: Stream) {
+        // What expired while connecting is not sent any more.
+        self.forget_written();
+        *self.link.borrow_mut() = Some(stream);
+        self.blocked.set(false);
+        self.heard.set(self.pass.now());
+        self.cells().server_connections.add(1);
+        if !self.out.borrow().is_empty() {
+            self.mark_dirty();
+        }
+    }
+
+    fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Reason> {
+        self.remember(cx);
+        if let Some(reason) = self.broken.borrow_mut().take() {
+            return Poll::Ready(reason);
+        }
+        if let Err(reason) = self.poll_unblock(cx).and_then(|()| self.poll_replies(cx)) {
+            return Poll::Ready(reason);
+        }
+        self.wake_waiting();
+        if self.poll_deadlines(cx, timer) {
+            let silence = self.server.timeout.unwrap_or_default() * 2;
+            return Poll::Ready(Reason::TimedOut(silence.as_millis()));
+        }
+        Poll::Pending
+    }
+
+    fn poll_unblock(self: &Rc<Self>, cx: &mut Context<'_>) -> Result<(), Reason> {
+        if !self.blocked.get() {
+            return Ok(());
+        }
+        let link = self.link.borrow();
+        let Some(stream) = &*link else { return Ok(()) };
+        if let Poll::Ready(ready) = stream.poll_write_ready(cx) {
+            ready?;
+            self.blocked.set(false);
+            self.mark_dirty();
+        }
+        Ok(())
+    }
+
+    fn poll_replies(&self, cx: &mut Context<'_>) -> Result<(), Reason> {
+        let mut link = self.link.borrow_mut();
+        let Some(stream) = &mut *link else { return Ok(()) };
+        loop {
+            let mut result = Ok(());
+            let consume = |input: &mut Input<'_>| result = self.consume(input);
+            match self.inbound.borrow_mut().poll_read(cx, stream, &self.pass, consume) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(Reason::Closed),
+                Poll::Ready(Ok(_)) => self.heard.set(self.pass.now()),
+                Poll::Ready(Err(e)) => return Err(e.into()),
+            }
+            result?;
+        }
+    }
+
+    /// Hands every whole reply to the request at the head of the queue.
+    fn consume(&self, input: &mut Input<'_>) -> Result<(), Reason> {
+        let cells = self.cells();
+        while !input.bytes().is_empty() {
+            let Some(expect) = self.in_flight.borrow().expect() else {
+                return Err(Reason::Protocol("a reply that no request asked for".into()));
+            };
+            let length = match scan(input.bytes(), expect, &self.server.limits)? {
+                Parsed::Complete(length) => length,
+                Parsed::Incomplete { need } => {
+                    input.incomplete(need);
+                    break;
+                }
+            };
+            let Some(entry) = self.in_flight.borrow_mut().answered() else { break };
+            cells.responses.increment();
+            cells.response_bytes.add(length as u64);
+            let payload = input.take(length);
+            if let Some(requester) = entry.requester {
+                requester.reply(entry.ticket, payload);
+            }
+        }
+        self.count_queues();
+        Ok(())
+    }
+
+    /// Gives up what is overdue and keeps the timer set. True when the connection has been silent for too long: a
+    /// request expired, and not a byte came for another `timeout` since.
+    fn poll_deadlines(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> bool {
+        let Some(timeout) = self.server.timeout else { return false };
+        loop {
+            let now = self.pass.now();
+            if self.armed.get().is_some_and(|at| at > now) {
+                return false;
+            }
+            self.armed.set(None);
+            self.expire(now);
+            let silent = self.link.borrow().is_some() && self.in_flight.borrow().has_expired();
+            let silence_ends = silent.then(|| self.heard.get() + timeout);
+            if silence_ends.is_some_and(|at| at <= now) {
+                return true;
+            }
+            let deadline = self.in_flight.borrow().deadline();
+            let Some(next) = deadline.into_iter().chain(silence_ends).min() else { return false };
+            timer.as_mut().reset(next.into());
+            self.armed.set(Some(next));
+            if timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let reason = Reason::TimedOut(self.server.timeout.unwrap_or_default().as_millis());
+        loop {
+            let first = !self.in_flight.borrow().has_expired();
+            let Some((requester, ticket)) = self.in_flight.borrow_mut().expire_next(now) else { return };
+            if first {
+                self.heard.set(now);
+            }
+            self.cells().server_timedout.increment();
+            if let Some(requester) = requester {
+                requester.fail(ticket, &self.failure(&reason));
+            }
+        }
+    }
+
+    fn failure<'a>(&'a self, reason: &'a Reason) -> Failure<'a> {
+        Failure { pool: &self.server.pool, server: &self.server.name, reason }
+    }
+
+    fn disconnected(&self, reason: &Reason) {
+        *self.link.borrow_mut() = None;
+        *self.inbound.borrow_mut() = Inbound::default();
+        let cells = self.cells();
+        cells.server_connections.sub(1);
+        match reason {
+            Reason::Closed => cells.server_eof.increment(),
+            _ => cells.server_err.increment(),
+        }
+        let failed = self.forget_written();
+        if failed.is_empty() && *reason == Reason::Closed {
+            tracing::debug!(pool = self.server.pool, server = self.server.name, "server closed an idle connection");
+        } else {
+            tracing::warn!(pool = self.server.pool, server = self.server.name, failed = failed.len(), %reason,
+                "connection lost");
+        }
+        self.fail(failed, reason);
+    }
+
+    fn fail_queued(&self, reason: &Reason) {
+        tracing::warn!(pool = self.server.pool, server = self.server.name, %reason, "cannot connect");
+        self.cells().server_err.increment();
+        let failed = self.in_flight.borrow_mut().drain();
+        self.out.borrow_mut().clear(&self.pass);
+        self.count_queues();
+        self.fail(failed.into_iter().map(|e| (e.requester, e.ticket)).collect(), reason);
+    }
+
+    fn fail(&self, failed: Vec<(Option<Rc<dyn Requester>>, Ticket)>, reason: &Reason) {
+        for (requester, ticket) in failed {
+            if let Some(requester) = requester {
+                requester.fail(ticket, &self.failure(reason));
+            }
+        }
+        self.wake_waiting();
+    }
+
+    /// Takes the requests that the lost connection had written, in part or whole, out of both queues.
+    fn forget_written(&self) -> Vec<(Option<Rc<dyn Requester>>, Ticket)> {
+        let (failed, bytes) = self.in_flight.borrow_mut().disconnect();
+        let mut out = self.out.borrow_mut();
+        out.advance(bytes);
+        if out.is_empty() {
+            out.clear(&self.pass);
+        }
+        drop(out);
+        self.count_queues();
+        failed.into_iter().map(|e| (e.requester, e.ticket)).collect()
+    }
+
+    /// Brings the queue gauges, which the connections of a server share, up to date.
+    fn count_queues(&self) {
+        let (in_flight, unwritten_bytes) = (self.in_flight.borrow(), self.out.borrow().len() as u64);
+        let unwritten = in_flight.unwritten() as u64;
+        let now = Queues {
+            unwritten,
+            unwritten_bytes,
+            unanswered: in_flight.len() as u64 - unwritten,
+            unanswered_bytes: in_flight.bytes().saturating_sub(unwritten_bytes),
+        };
+        let before = self.counted.replace(now);
+        let cells = self.cells();
+        cells.in_queue.add(now.unwritten.wrapping_sub(before.unwritten));
+        cells.in_queue_bytes.add(now.unwritten_bytes.wrapping_sub(before.unwritten_bytes));
+        cells.out_queue.add(now.unanswered.wrapping_sub(before.unanswered));
+        cells.out_queue_bytes.add(now.unanswered_bytes.wrapping_sub(before.unanswered_bytes));
+    }
+
+    fn wake_waiting(&self) {
+        if !self.waiting.borrow().is_empty() && self.has_room() {
+            self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+impl Flush for Connection {
+    fn flush(self: Rc<Self>) {
+        self.dirty.set(false);
+        if self.blocked.get() {
+            return;
+        }
+        let link = self.link.borrow();
+        let Some(stream) = &*link else { return };
+        let mut written = 0;
+        let result = self.out.borrow_mut().write_to(stream, &self.pass, |n| written += n);
+        self.in_flight.borrow_mut().wrote(written);
+        match result {
+            Ok(true) => {}
+            Ok(false) => {
+                self.blocked.set(true);
+                self.wake();
+            }
+            Err(error) => {
+                *self.broken.borrow_mut() = Some(error.into());
+                self.wake();
+            }
+        }
+        self.count_queues();
+    }
+}
+
+fn scan(bytes: &[u8], expect: Expect, limits: &Limits) -> Result<Parsed<usize>, Reason> {
+    match expect {
+        Expect::Resp => redis::response::scan(bytes, limits).map_err(|e| Reason::Protocol(e.to_string())),
+        Expect::Memcached(expect) => {
+            memcached::response::scan(bytes, expect, limits).map_err(|e| Reason::Protocol(e.to_string()))
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a request got no reply: reasons are an enum, shared by the errors that clients see, by logs and by counters.
+
+use std::fmt;
+use std::io;
+
+/// Why a connection could not be made, or ended, or a request went without a reply.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// No reply within `timeout`.
+    #[error("Connection timed out: no reply within {0} ms")]
+    TimedOut(u128),
+    #[error("Connection timed out: not connected within {0} ms")]
+    ConnectTimedOut(u128),
+    /// The name has no address.
+    #[error("Host is down: {0}")]
+    NotResolved(String),
+    /// The server refused AUTH or SELECT.
+    #[error("{command} failed: {error}")]
+    Login { command: &'static str, error: String },
+    /// The server sent something that is no reply, or one that nothing asked for.
+    #[error("Invalid reply: {0}")]
+    Protocol(String),
+    /// The server closed the connection.
+    #[error("Connection closed by the server")]
+    Closed,
+    #[error("{0}")]
+    Io(String),
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
+        // The words of strerror(3), which is what twemproxy's users know, without Rust's "(os error 111)".
+        let text = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "Connection refused".into(),
+            io::ErrorKind::ConnectionReset => "Connection reset by peer".into(),
+            io::ErrorKind::BrokenPipe => "Broken pipe".into(),
+            io::ErrorKind::NotFound => "No such file or directory".into(),
+            _ => error.to_string(),
+        };
+        Self::Io(text)
+    }
+}
+
+/// A reason with its place.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    pub pool: &'a str,
+    pub server: &'a str,
+    pub reason: &'a Reason,
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pool {}, server {})", self.reason, self.pool, self.server)
+    }
+}

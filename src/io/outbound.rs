@@ -1,0 +1,204 @@
+//! The bytes that wait to be written to one socket: small messages copied together, large ones by reference.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+
+use super::{LARGE, Pass, Stream};
+
+/// One message, or one piece of it, on its way from one socket to another.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// Lies in a read buffer; to be copied by whoever keeps it.
+    Borrowed(&'a [u8]),
+    /// Large: handed over without a copy.
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    /// The bytes, wherever they lie.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(b) => b,
+            Self::Owned(b) => b,
+        }
+    }
+
+    /// The bytes as a value of its own; copies what is borrowed.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Borrowed(b) => Bytes::copy_from_slice(b),
+            Self::Owned(b) => b,
+        }
+    }
+}
+
+/// What one `writev` takes at the most.
+const SLICES: usize = 32;
+
+/// An out buffer. Order of the bytes: `queued`, then `tail`; `sent` bytes of whichever is first are already written.
+///
+/// Invariant: `sent` counts into `tail` only while `queued` is empty (a queued piece is advanced in place).
+#[derive(Debug, Default)]
+pub struct Outbound {
+    queued: VecDeque<Bytes>,
+    queued_len: usize,
+    tail: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbound {
+    /// Unwritten bytes.
+    pub fn len(&self) -> usize {
+        self.queued_len + self.tail.len() - self.sent
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where small messages are appended. The buffer comes from the pass and goes back when all is written.
+    pub fn tail(&mut self, pass: &Pass) -> &mut Vec<u8> {
+        if self.tail.capacity() == 0 {
+            self.tail = pass.take_buffer();
+        }
+        &mut self.tail
+    }
+
+    /// Appends one message: copied when small, by reference when large.
+    pub fn push(&mut self, payload: Payload<'_>, pass: &Pass) {
+        match payload {
+            Payload::Owned(bytes) if bytes.len() >= LARGE => self.push_large(bytes),
+            other => self.tail(pass).extend_from_slice(other.as_slice()),
+        }
+    }
+
+    fn push_large(&mut self, bytes: Bytes) {
+        if self.tail.len() > self.sent {
+            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+            tail.advance(self.sent);
+            self.queued_len += tail.len();
+            self.queued.push_back(tail);
+        } else {
+            self.tail.clear();
+        }
+        self.sent = 0;
+        self.queued_len += bytes.len();
+        self.queued.push_back(bytes);
+    }
+
+    /// Writes until nothing is left (`Ok(true)`) or the socket takes no more (`Ok(false)`); `written` is called with
+    /// the size of each piece.
+    pub fn write_to(&mut self, stream: &Stream, pass: &Pass, mut written: impl FnMut(usize)) -> io::Result<bool> {
+        while !self.is_empty() {
+            let result = if self.queued.is_empty() {
+                stream.try_write(&self.tail[self.sent..])
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = self.fill_slices(&mut slices);
+                stream.try_write_vectored(&slices[..count])
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.advance(n);
+                    written(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.release(pass);
+        Ok(true)
+    }
+
+    fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let mut count = 0;
+        let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
+        for piece in self.queued.iter().map(|b| &b[..]).chain(tail).take(SLICES) {
+            slices[count] = IoSlice::new(piece);
+            count += 1;
+        }
+        count
+    }
+
+    /// Drops the first `n` bytes, written or not wanted any more.
+    ///
+    /// # Panics
+    /// In debug builds, when there are fewer.
+    pub fn advance(&mut self, mut n: usize) {
+        debug_assert!(n <= self.len());
+        while let Some(front) = self.queued.front_mut() {
+            let step = n.min(front.len());
+            front.advance(step);
+            self.queued_len -= step;
+            n -= step;
+            if !front.is_empty() {
+                return;
+            }
+            self.queued.pop_front();
+        }
+        self.sent += n;
+    }
+
+    /// Forgets everything that is not written.
+    pub fn clear(&mut self, pass: &Pass) {
+        self.queued.clear();
+        self.queued_len = 0;
+        self.release(pass);
+    }
+
+    fn release(&mut self, pass: &Pass) {
+        self.sent = 0;
+        if self.queued.capacity() > 64 {
+            self.queued = VecDeque::new();
+        }
+        pass.give_buffer(std::mem::take(&mut self.tail));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(out: &Outbound) -> Vec<u8> {
+        let mut all: Vec<u8> = out.queued.iter().flat_map(|b| b.to_vec()).collect();
+        all.extend_from_slice(&out.tail[out.sent..]);
+        all
+    }
+
+    #[test]
+    fn keeps_the_order_of_small_and_large_pieces_through_partial_writes() {
+        let pass = Pass::new();
+        let mut out = Outbound::default();
+        let mut model = Vec::new();
+        let large = Bytes::from(vec![b'L'; LARGE]);
+        for round in 0..50u8 {
+            let small = vec![round; 100];
+            out.push(Payload::Borrowed(&small), &pass);
+            model.extend_from_slice(&small);
+            if round % 3 == 0 {
+                out.push(Payload::Owned(large.clone()), &pass);
+                model.extend_from_slice(&large);
+            }
+            let step = (usize::from(round) * 977).min(model.len());
+            out.advance(step);
+            model.drain(..step);
+            assert_eq!(out.len(), model.len());
+            assert_eq!(contents(&out), model);
+        }
+    }
+
+    #[test]
+    fn a_buffer_goes_back_to_the_pass_when_all_is_cleared() {
+        let pass = Pass::new();
+        let mut out = Outbound::default();
+        out.push(Payload::Borrowed(b"abc"), &pass);
+        out.clear(&pass);
+        assert!(out.is_empty());
+        assert_eq!(out.tail.capacity(), 0);
+        assert!(pass.take_buffer().capacity() > 0);
+    }
+}

@@ -1,0 +1,129 @@
+//! The pass: one trip of a worker's loop. Holds what its tasks share and writes what they left behind.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{Pacer, Pacing};
+
+/// Something with unwritten bytes that has marked itself dirty.
+pub trait Flush {
+    /// Writes what the socket takes. Called at the end of the pass, outside every task.
+    fn flush(self: Rc<Self>);
+}
+
+const READ_BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 4 * 1024;
+/// A buffer that grew larger than this is freed, not kept.
+const KEEP_BUFFER: usize = 64 * 1024;
+/// Most free buffers kept, so that one burst is not remembered for ever.
+const KEEP_BUFFERS: usize = 256;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Pass>>> = const { RefCell::new(None) };
+}
+
+/// What the tasks of one worker share. Never leaves its thread.
+pub struct Pass {
+    now: Cell<Instant>,
+    read_buffer: RefCell<Box<[u8]>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    dirty: RefCell<Vec<Rc<dyn Flush>>>,
+    /// The other half of the double buffer: lets sockets mark themselves dirty again while the list is walked.
+    flushing: RefCell<Vec<Rc<dyn Flush>>>,
+    pacer: Cell<Pacer>,
+}
+
+impl Pass {
+    pub fn new() -> Rc<Self> {
+        Self::with_pacing(Pacing::default())
+    }
+
+    /// As [`Pass::new`], with a pacing other than the default.
+    pub fn with_pacing(pacing: Pacing) -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(Instant::now()),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            buffers: RefCell::default(),
+            dirty: RefCell::default(),
+            flushing: RefCell::default(),
+            pacer: Cell::new(Pacer::new(pacing)),
+        })
+    }
+
+    /// Makes this the pass of the calling thread, for [`Pass::before_park`] and [`Pass::after_park`].
+    pub fn install(self: &Rc<Self>) {
+        CURRENT.set(Some(self.clone()));
+    }
+
+    /// Ends the use of the installed pass; what it still holds is dropped with the worker.
+    pub fn uninstall() {
+        CURRENT.set(None);
+    }
+
+    /// The runtime's hook for an empty run queue: everything that was ready has run, so this pass is over.
+    pub fn before_park() {
+        CURRENT.with_borrow(|current| {
+            if let Some(pass) = current {
+                pass.finish();
+            }
+        });
+    }
+
+    /// The runtime's hook for the start of a pass: reads the clock, once.
+    pub fn after_park() {
+        CURRENT.with_borrow(|current| {
+            if let Some(pass) = current {
+                pass.now.set(Instant::now());
+            }
+        });
+    }
+
+    /// The time at which this pass began.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Marks a socket for a write at the end of the pass. The caller sees to it that it is marked once.
+    pub fn mark(&self, dirty: Rc<dyn Flush>) {
+        self.dirty.borrow_mut().push(dirty);
+    }
+
+    /// Writes every dirty socket, then holds the loop up for a moment when that makes larger batches.
+    fn finish(&self) {
+        let mut writes = 0;
+        loop {
+            let mut flushing = self.flushing.borrow_mut();
+            std::mem::swap(&mut *flushing, &mut *self.dirty.borrow_mut());
+            if flushing.is_empty() {
+                break;
+            }
+            writes += flushing.len();
+            for dirty in flushing.drain(..) {
+                dirty.flush();
+            }
+        }
+        let mut pacer = self.pacer.get();
+        pacer.pass_ended(writes, self.now.get());
+        self.pacer.set(pacer);
+    }
+
+    /// The worker's one read buffer; never held across a suspension point.
+    pub fn read_buffer(&self) -> RefMut<'_, Box<[u8]>> {
+        self.read_buffer.borrow_mut()
+    }
+
+    /// An empty buffer with some capacity.
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    }
+
+    /// Gives a buffer back for reuse.
+    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if (1..=KEEP_BUFFER).contains(&buffer.capacity()) && buffers.len() < KEEP_BUFFERS {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+}

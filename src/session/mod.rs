@@ -1,0 +1,319 @@
+//! Towards the clients: one session per client connection.
+//!
+//! ```text
+//!  client ──► read ──► parse every whole request ──► pool ──► connection (append)
+//!     ▲                     │ answered here              │
+//!     └── end of the pass ──┴── slots, in order ◄────────┘ reply
+//! ```
+//! A session stops reading while it is owed too many replies or holds too many unsent bytes, or while a connection it
+//! needs has no room; nothing is dropped, the client just finds its socket full.
+
+mod memcached;
+mod merge;
+mod redis;
+mod replies;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::backend::{Failure, Requester, Ticket};
+use crate::config::{Protocol, SessionLimits};
+use crate::io::{Flush, Inbound, Input, Pass, Payload, Stream};
+use crate::pool::Pool;
+use crate::protocol::Limits;
+
+use replies::Replies;
+
+/// What the sessions of one worker share.
+pub struct Shared {
+    pub pass: Rc<Pass>,
+    pub limits: Limits,
+    pub session_limits: SessionLimits,
+    /// Unix time at which the process started, in seconds.
+    pub started: u64,
+    scratch: RefCell<Scratch>,
+    /// Set once the process drains: sessions close when nothing is owed.
+    draining: Cell<bool>,
+}
+
+/// Parse results, reused by all sessions of a worker so that a request allocates nothing.
+#[derive(Default)]
+struct Scratch {
+    arguments: crate::protocol::redis::request::Arguments,
+    keys: Vec<u32>,
+    text: crate::protocol::memcached::Request,
+}
+
+impl Shared {
+    pub fn new(pass: Rc<Pass>, limits: Limits, session_limits: SessionLimits, started: u64) -> Rc<Self> {
+        let (scratch, draining) = (RefCell::default(), Cell::new(false));
+        Rc::new(Self { pass, limits, session_limits, started, scratch, draining })
+    }
+
+    /// From now on sessions finish what is in flight and close. Wake each with [`Session::wake`].
+    pub fn drain(&self) {
+        self.draining.set(true);
+    }
+}
+
+/// What became of the bytes at the front of the input.
+enum Step {
+    /// A request was taken; look for the next.
+    Next,
+    /// No whole request is there.
+    Incomplete,
+    /// A request is there but cannot be sent now; it stays in the input.
+    NoRoom,
+    /// Nothing more is read; close when all that is owed is sent.
+    Close,
+}
+
+/// Per-protocol state.
+enum Dialect {
+    Redis(redis::State),
+    Memcached(memcached::State),
+}
+
+/// One client connection.
+pub struct Session {
+    /// Unique in the process; what `CLIENT ID` answers.
+    pub id: u64,
+    shared: Rc<Shared>,
+    pool: Rc<Pool>,
+    dialect: RefCell<Dialect>,
+    /// `None` once the session has ended, although servers may still owe it replies.
+    stream: RefCell<Option<Stream>>,
+    inbound: RefCell<Inbound>,
+    replies: RefCell<Replies>,
+    waker: RefCell<Option<Waker>>,
+    /// On the pass's list.
+    dirty: Cell<bool>,
+    /// The socket takes no more bytes for now.
+    blocked: Cell<bool>,
+    /// Not reading until there is room.
+    paused: Cell<bool>,
+    /// Nothing more is read; ends when all that is owed is sent.
+    closing: Cell<bool>,
+    /// The socket is dead; ends now.
+    broken: Cell<bool>,
+}
+
+impl Session {
+    pub fn new(id: u64, stream: Stream, pool: Rc<Pool>, shared: Rc<Shared>) -> Rc<Self> {
+        let dialect = match pool.settings.protocol {
+            Protocol::Redis => Dialect::Redis(redis::State::new(&pool)),
+            Protocol::Memcached => Dialect::Memcached(memcached::State::default()),
+        };
+        Rc::new(Self {
+            id,
+            shared,
+            pool,
+            dialect: RefCell::new(dialect),
+            stream: RefCell::new(Some(stream)),
+            inbound: RefCell::default(),
+            replies: RefCell::default(),
+            waker: RefCell::default(),
+            dirty: Cell::new(false),
+            blocked: Cell::new(false),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            broken: Cell::new(false),
+        })
+    }
+
+    /// The session's task; ends when the client has gone or has been told all it is owed after its last request.
+    pub async fn run(self: Rc<Self>) {
+        self.pool.cells().client_connections.add(1);
+        self.pool.cells().client_connections_total.increment();
+        poll_fn(|cx| self.poll(cx)).await;
+        self.broken.set(true);
+        if let Some(stream) = self.stream.borrow_mut().take() {
+            stream.shutdown_write();
+        }
+        self.pool.cells().client_connections.sub(1);
+    }
+
+    /// Has the task look at the session again.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.remember(cx);
+        if self.shared.draining.get() && self.inbound.borrow().is_empty() {
+            self.closing.set(true);
+        }
+        if self.poll_unblock(cx).is_err() || self.poll_requests(cx).is_err() || self.broken.get() {
+            self.pool.cells().client_err.increment();
+            return Poll::Ready(());
+        }
+        if self.closing.get() && self.replies.borrow().is_settled() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn poll_unblock(self: &Rc<Self>, cx: &mut Context<'_>) -> std::io::Result<()> {
+        if self.blocked.get()
+            && let Some(stream) = &*self.stream.borrow()
+            && let Poll::Ready(ready) = stream.poll_write_ready(cx)
+        {
+            ready?;
+            self.blocked.set(false);
+            self.mark_dirty();
+        }
+        Ok(())
+    }
+
+    fn poll_requests(self: &Rc<Self>, cx: &mut Context<'_>) -> std::io::Result<()> {
+        if self.paused.get() && self.has_room() {
+            self.paused.set(false);
+            self.inbound.borrow_mut().resume(|input| self.consume(input));
+        }
+        while !self.paused.get() && !self.closing.get() {
+            let mut stream = self.stream.borrow_mut();
+            let Some(stream) = &mut *stream else { break };
+            let consume = |input: &mut Input<'_>| self.consume(input);
+            match self.inbound.borrow_mut().poll_read(cx, stream, &self.shared.pass, consume) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => {
+                    // The client has sent its last request; it may still be waiting for replies.
+                    self.pool.cells().client_eof.increment();
+                    self.closing.set(true);
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(e)) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes every request that is whole and may be sent.
+    fn consume(self: &Rc<Self>, input: &mut Input<'_>) {
+        let mut dialect = self.dialect.borrow_mut();
+        let mut scratch = self.shared.scratch.borrow_mut();
+        while !input.bytes().is_empty() {
+            if !self.within_limits(1) {
+                self.paused.set(true);
+                break;
+            }
+            let step = match &mut *dialect {
+                Dialect::Redis(state) => redis::step(self, state, &mut scratch, input),
+                Dialect::Memcached(state) => memcached::step(self, state, &mut scratch, input),
+            };
+            match step {
+                Step::Next => {}
+                Step::Incomplete => break,
+                Step::NoRoom => {
+                    self.paused.set(true);
+                    break;
+                }
+                Step::Close => {
+                    self.closing.set(true);
+                    input.skip(input.bytes().len());
+                }
+            }
+        }
+    }
+
+    /// Whether less than 1/`fraction` of what the session may be owed and may hold is taken.
+    fn within_limits(&self, fraction: usize) -> bool {
+        let (replies, limits) = (self.replies.borrow(), &self.shared.session_limits);
+        replies.unanswered() < limits.max_session_requests.div_ceil(fraction)
+            && replies.bytes() < limits.max_session_bytes.div_ceil(fraction)
+    }
+
+    /// Whether a paused session reads on: when half of its limits is free again.
+    fn has_room(&self) -> bool {
+        self.within_limits(2)
+    }
+
+    /// Pauses until `connection` has room.
+    fn wait_for(&self, connection: &crate::backend::Connection) -> Step {
+        if let Some(waker) = &*self.waker.borrow() {
+            connection.wait_for_room(waker);
+        }
+        Step::NoRoom
+    }
+
+    /// Answers the request at hand, in its turn.
+    fn answer(self: &Rc<Self>, write: impl FnOnce(&mut Vec<u8>)) {
+        self.replies.borrow_mut().answer(&self.shared.pass, write);
+        self.mark_dirty();
+    }
+
+    fn mark_dirty(self: &Rc<Self>) {
+        if !self.dirty.replace(true) {
+            self.shared.pass.mark(self.clone());
+        }
+    }
+
+    /// After replies came or went: write what there is, and wake the task when it can go on.
+    fn progressed(self: &Rc<Self>) {
+        let replies = self.replies.borrow();
+        if !replies.out.is_empty() && !self.blocked.get() {
+            self.mark_dirty();
+        }
+        let settled = replies.is_settled();
+        drop(replies);
+        if (self.closing.get() && settled) || (self.paused.get() && self.has_room()) {
+            self.wake();
+        }
+    }
+}
+
+impl Requester for Session {
+    fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
+        if !self.broken.get() {
+            self.replies.borrow_mut().deliver(ticket, payload, &self.shared.pass);
+            self.progressed();
+        }
+    }
+
+    fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
+        if self.broken.get() {
+            return;
+        }
+        self.pool.cells().forward_error.increment();
+        let mut error = Vec::new();
+        match &*self.dialect.borrow() {
+            Dialect::Redis(_) => redis::write_failure(&mut error, failure),
+            Dialect::Memcached(_) => memcached::write_failure(&mut error, failure),
+        }
+        self.replies.borrow_mut().fail(ticket, &error, &self.shared.pass);
+        self.progressed();
+    }
+}
+
+impl Flush for Session {
+    fn flush(self: Rc<Self>) {
+        self.dirty.set(false);
+        if self.blocked.get() || self.broken.get() {
+            return;
+        }
+        let stream = self.stream.borrow();
+        let Some(stream) = &*stream else { return };
+        let mut replies = self.replies.borrow_mut();
+        let result = replies.out.write_to(stream, &self.shared.pass, |_| ());
+        drop(replies);
+        match result {
+            Ok(true) => self.progressed(),
+            Ok(false) => {
+                self.blocked.set(true);
+                self.wake();
+            }
+            Err(_) => {
+                self.broken.set(true);
+                self.wake();
+            }
+        }
+    }
+}

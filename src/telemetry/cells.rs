@@ -1,0 +1,98 @@
+//! The cells: plain numbers that one worker writes and anyone may read. A write is a load and a store, both relaxed:
+//! half a nanosecond, no locked instruction.
+//!
+//! Invariant: each cell has one writer, the worker that owns its [`WorkerCells`]; sums are made by the reader.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// What one worker counts for one server. The fields are those of twemproxy's statistics.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ServerCells {
+    pub server_eof: Counter,
+    pub server_err: Counter,
+    pub server_timedout: Counter,
+    pub server_connections: Gauge,
+    pub requests: Counter,
+    pub request_bytes: Counter,
+    pub responses: Counter,
+    pub response_bytes: Counter,
+    /// Requests not written yet, and their bytes.
+    pub in_queue: Gauge,
+    pub in_queue_bytes: Gauge,
+    /// Requests written and not answered yet, and their bytes.
+    pub out_queue: Gauge,
+    pub out_queue_bytes: Gauge,
+}
+
+/// What one worker counts for one pool.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PoolCells {
+    pub client_eof: Counter,
+    pub client_err: Counter,
+    pub client_connections: Gauge,
+    /// Sessions ever opened.
+    pub client_connections_total: Counter,
+    /// Requests answered with an error of Outrigger's own because a server could not be asked.
+    pub forward_error: Counter,
+    /// Pieces of multi-key requests sent to servers.
+    pub fragments: Counter,
+    /// In ring order.
+    pub servers: Vec<ServerCells>,
+}
+
+/// Everything one worker counts.
+#[derive(Debug, Default)]
+pub struct WorkerCells {
+    /// In the order of the settings.
+    pub pools: Vec<PoolCells>,
+}
+
+impl WorkerCells {
+    /// Zeroed cells for pools with these numbers of servers.
+    pub fn new(servers: impl IntoIterator<Item = usize>) -> Self {
+        let pool = |n| PoolCells { servers: (0..n).map(|_| ServerCells::default()).collect(), ..PoolCells::default() };
+        Self { pools: servers.into_iter().map(pool).collect() }
+    }
+}
