@@ -139,7 +139,7 @@ fn excerpt(text: &str, at: Span) -> String {
     let hidden = visible.len() != line.len();
     let shown: Vec<char> = if hidden { format!("{visible} ***").chars().collect() } else { line.chars().collect() };
     let caret = if hidden { caret.min(visible.chars().count() + 1) } else { caret };
-    let first = if caret > WIDTH - 20 { caret - (WIDTH - 20) } else { 0 };
+    let first = caret.saturating_sub(WIDTH - 20);
     let clipped: String = shown.iter().skip(first).take(WIDTH).map(|c| if c.is_control() { ' ' } else { *c }).collect();
     let marks = marks.min(clipped.chars().count().saturating_sub(caret - first)).max(1);
     let gutter = at.line.to_string().len().max(4);

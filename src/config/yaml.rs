@@ -55,11 +55,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, (Span, String)> {
             let at = span_at(text, *e.marker(), *e.marker());
             (at, format!("not YAML: {}", e.kind()))
         })?;
-        let mut at = span_at(text, span.start, span.end);
-        if matches!(event, Event::MappingStart(StructureStyle::Flow, ..)) && text[..at.start].ends_with('{') {
-            // The parser's place is behind the brace.
-            at = Span { column: at.column - 1, start: at.start - 1, ..at };
-        }
+        let at = span_at(text, span.start, span.end);
         builder.event(event, at)?;
         if builder.nodes > MAX_NODES {
             return Err((at, format!("too large: the file unfolds to more than {MAX_NODES} values")));
