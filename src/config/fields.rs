@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
             if let Some((first, ..)) = entries.iter().find(|(_, name, _)| name == text) {
                 let message = format!(
                     "duplicate key in {what}: {}; first given in line {}, allowed: once",
-                    quoted(text),
+                    key.describe(),
                     first.at.line
                 );
                 context.report.error(key.at, message);
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
     /// Reports every key that was not asked for. `hide`: keys may be misplaced secrets and are not shown.
     pub fn finish(self, hide: bool) -> Places {
         for (key, name, _) in &self.entries {
-            let shown = if hide { String::new() } else { format!(": {}", quoted(name)) };
+            let shown = if hide { String::new() } else { format!(": {}", key.describe()) };
             let hint = match closest(name, &self.known) {
                 Some(known) => format!("did you mean {}? ", quoted(known)),
                 None => String::new(),

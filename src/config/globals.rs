@@ -19,7 +19,7 @@ const LOG_LEVEL: u8 = 5;
 const MAX_WORKERS: u64 = 1024;
 
 /// twemproxy's names of its log levels, 0 to 11.
-const LEVELS: [&str; 12] =
+pub(super) const LEVELS: [&str; 12] =
     ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "verb", "vverb", "vvverb", "pverb"];
 
 /// The settings of a file without any global key, and without pools.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use crate::ring::server_order;
+
 use super::Dialect;
 use super::fields::{Context, Fields};
 use super::globals;
 use super::pool::pool;
 use super::report::{ConfigErrors, Report, Span, Warning, quoted};
-use super::servers::ring_order;
 use super::settings::{PoolSettings, Settings};
 use super::yaml::{self, Kind, Node, Oddity};
 
@@ -87,7 +88,7 @@ fn read(name: &str, text: &str, report: &Report<'_>) -> Option<(Settings, Dialec
     let pools: Vec<_> = pools.into_iter().filter_map(|(name, node)| pool(name, node, context, base)).collect();
     check_listens(&pools, report);
     settings.pools = pools.into_iter().map(|(settings, _)| settings).collect();
-    settings.pools.sort_by(|a, b| ring_order(&a.name, &b.name));
+    settings.pools.sort_by(|a, b| server_order(&a.name).cmp(&server_order(&b.name)));
     Some((settings, dialect))
 }
 

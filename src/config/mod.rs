@@ -13,7 +13,9 @@ mod fields;
 mod globals;
 mod load;
 mod pool;
+mod redact;
 mod report;
+mod schema;
 mod servers;
 mod settings;
 mod traps;
@@ -22,6 +24,7 @@ mod yaml;
 
 pub use load::{Loaded, load_file, parse};
 pub use report::{ConfigErrors, Problem, Warning};
+pub use schema::json_schema;
 pub use settings::{
     Credentials, ListenAddress, LogFormat, LogSettings, PoolSettings, Protocol, Secret, ServerAddress, ServerSettings,
     SessionLimits, Settings,
@@ -41,9 +44,14 @@ pub const DEFAULT_NAME: &str = "(embedded default)";
 
 /// What runs without any file: one Redis and one memcached pool over in-process servers.
 pub fn default_settings() -> Settings {
+    load_default().settings
+}
+
+/// The same as if it had been loaded from a file.
+pub fn load_default() -> Loaded {
     match parse(DEFAULT_NAME, include_str!("../../config/default.yml")) {
-        Ok(loaded) => loaded.settings,
-        // A test loads it.
+        Ok(loaded) => loaded,
+        // It is part of the program, and a test loads it.
         Err(errors) => unreachable!("the embedded configuration is invalid: {errors}"),
     }
 }

@@ -15,7 +15,7 @@ use super::servers::servers;
 use super::settings::{PoolSettings, Protocol};
 use super::traps::{self, Given};
 use super::value::Value;
-use super::yaml::Node;
+use super::yaml::{Kind, Node};
 
 /// twemproxy's numbers are C ints.
 const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
@@ -33,6 +33,13 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
         context.report.error(name.at, format!("bad pool name: {}; allowed: any text", name.describe()));
         return None;
     };
+    if context.dialect == Twemproxy && !matches!(node.kind, Kind::Mapping(_)) {
+        let found = format!("{} is no pool: {}", quoted(pool_name), node.describe());
+        let allowed =
+            "allowed: pools only, as this is a nutcracker.yml; Outrigger's own format has them below `pools:`";
+        context.report.error(name.at, format!("{found}; {allowed}"));
+        return None;
+    }
     let what = format!("pool {}", quoted(pool_name));
     let mut fields = Fields::of(node, &what, context)?;
 

@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use super::redact::without_secret;
+
 /// A place in the source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
@@ -163,36 +165,4 @@ fn line_around(text: &str, offset: usize) -> (&str, usize) {
     let start = text[..offset].rfind(is_break).map_or(0, |i| i + 1);
     let end = text[offset..].find(is_break).map_or(text.len(), |i| offset + i);
     (&text[start..end], start)
-}
-
-/// The front of `line` that surely holds no secret: all of it, unless it, or a line that it is nested under, has a key
-/// for one. Works on lines because a file with a syntax error has no tree; hides rather too much than too little.
-fn without_secret<'t>(text: &'t str, line: &'t str, line_start: usize) -> &'t str {
-    if let Some(end) = end_of_secret_key(line) {
-        return &line[..end];
-    }
-    let indent = |l: &str| l.len() - l.trim_start().len();
-    let mut depth = indent(line);
-    for above in text[..line_start].lines().rev().filter(|l| !l.trim().is_empty()) {
-        if depth == 0 {
-            break;
-        }
-        if indent(above) < depth {
-            depth = indent(above);
-            let harmless = ["username:", "password_file:", "password_env:"];
-            if end_of_secret_key(above).is_some() && !harmless.iter().any(|key| line.trim_start().starts_with(key)) {
-                return &line[..indent(line)];
-            }
-        }
-    }
-    line
-}
-
-/// Where the key of a secret ends in a line, its colon included.
-fn end_of_secret_key(line: &str) -> Option<usize> {
-    let keys = ["redis_auth", "password"].into_iter().flat_map(|key| line.match_indices(key));
-    let mut ends = keys.map(|(start, key)| start + key.len());
-    let end = ends.find(|end| !line[*end..].starts_with("_file") && !line[*end..].starts_with("_env"))?;
-    let colon = line[end..].find(':').map_or(0, |i| i + 1);
-    Some(end + colon)
 }

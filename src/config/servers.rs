@@ -1,8 +1,9 @@
 //! The `servers` of a pool: `host:port:weight[ name]` or `/path:weight[ name]`, split from the right as twemproxy
 //! does; in our own format the weight may be left out (1), and `local[:weight] name` is a server in this process.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
+
+use crate::ring::{server_order, tcp_ring_name, unix_ring_name};
 
 use super::Dialect;
 use super::address::{host_name, port, unix_path};
@@ -11,9 +12,6 @@ use super::report::{Span, quoted};
 use super::settings::{ServerAddress, ServerSettings};
 use super::value::{Value, digits};
 use super::yaml::Kind;
-
-/// memcached's port, which libmemcached leaves out of ring names, and so twemproxy too.
-const UNNAMED_PORT: u16 = 11211;
 
 const TWEMPROXY_ALLOWED: &str = "allowed: host:port:weight or /path:weight, then, optionally, one space and a name; \
                                  port 1 to 65535, weight at least 1";
@@ -43,13 +41,8 @@ pub(super) fn servers(value: Value<'_>) -> Vec<(ServerSettings, Span)> {
         }
     }
     check_unique(&servers, context);
-    servers.sort_by(|(a, _), (b, _)| ring_order(&a.name, &b.name));
+    servers.sort_by(|(a, _), (b, _)| server_order(&a.name).cmp(&server_order(&b.name)));
     servers
-}
-
-/// twemproxy's order of servers and of pools: by length, then by bytes.
-pub(super) fn ring_order(a: &str, b: &str) -> Ordering {
-    (a.len(), a.as_bytes()).cmp(&(b.len(), b.as_bytes()))
 }
 
 /// Reports every server whose name another one has already.
@@ -93,8 +86,7 @@ fn unix(address: &str, name: Option<&str>, own: bool) -> Option<ServerSettings> 
         None if own => (address, 1),
         None => return None,
     };
-    // twemproxy appends the port, which is empty, colon included.
-    let name = name.map_or_else(|| format!("{path}:"), str::to_owned);
+    let name = name.map_or_else(|| unix_ring_name(path), str::to_owned);
     Some(ServerSettings { name, address: ServerAddress::Unix { path: unix_path(path)? }, weight })
 }
 
@@ -108,11 +100,7 @@ fn tcp(address: &str, name: Option<&str>, own: bool) -> Option<ServerSettings> {
         _ => return None,
     };
     let number = port(port_text)?;
-    let name = match name {
-        Some(name) => name.to_owned(),
-        None if number == UNNAMED_PORT => host.to_owned(),
-        None => format!("{host}:{port_text}"),
-    };
+    let name = name.map_or_else(|| tcp_ring_name(host, port_text), str::to_owned);
     Some(ServerSettings { name, address: ServerAddress::Tcp { host: host_name(host)?, port: number }, weight })
 }
 
@@ -193,12 +181,5 @@ mod tests {
         for bad in ["", "a", "local", "local:0 a", "local: a", ":1", "a:1:0", "run/a", "[::1] a"] {
             assert_eq!(read(bad, Dialect::Outrigger), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn order_is_by_length_then_bytes() {
-        let mut names = ["server10", "server2", "b", "server1", "a"];
-        names.sort_by(|a, b| ring_order(a, b));
-        assert_eq!(names, ["a", "b", "server1", "server2", "server10"]);
     }
 }

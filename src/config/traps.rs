@@ -1,7 +1,7 @@
 //! Settings that are allowed and hardly meant: each a warning when the file is loaded.
 
 use crate::hash::KeyHash;
-use crate::ring::Distribution;
+use crate::ring::{Distribution, Ring};
 
 use super::Dialect;
 use super::fields::{Context, Places};
@@ -87,8 +87,9 @@ fn weights(settings: &PoolSettings, given: &Given<'_>, context: Context<'_>) {
             }
         }
         Distribution::Ketama => {
-            for ((server, at), points) in servers.iter().zip(given.servers).zip(ketama_points(servers)) {
-                if points == 0 {
+            let ring = Ring::build(Distribution::Ketama, &settings.ring_servers(), |_| true);
+            for ((server, at), points) in servers.iter().zip(given.servers).zip(ring.points_per_server()) {
+                if *points == 0 {
                     let name = quoted(&server.name);
                     let message =
                         format!("the server {name} gets no key: its weight is too small for a point on the continuum");
@@ -98,18 +99,6 @@ fn weights(settings: &PoolSettings, given: &Given<'_>, context: Context<'_>) {
         }
         Distribution::Modula => {}
     }
-}
-
-/// Points of each server on the continuum, by twemproxy's formula, each step rounded as there.
-fn ketama_points(servers: &[ServerSettings]) -> Vec<u32> {
-    let total: u64 = servers.iter().map(|server| u64::from(server.weight)).sum();
-    let live = servers.len() as f32;
-    let points = |server: &ServerSettings| {
-        let share = server.weight as f32 / total as f32;
-        let quarters = share * 160.0 / 4.0 * live;
-        ((f64::from(quarters) + 1e-10) as f32).floor() as u32 * 4
-    };
-    servers.iter().map(points).collect()
 }
 
 /// One server under two names: legal, and at times a slip of the editor.

@@ -103,15 +103,17 @@ impl Node {
     /// The text of a scalar that is not empty; `key:` alone and, without quotes, `~` and `null` are empty.
     pub fn scalar(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar { plain: true, text } if matches!(text.as_str(), "~" | "null") => None,
+            Kind::Scalar { plain: true, text, .. } if matches!(text.as_str(), "~" | "null") => None,
             Kind::Scalar { text, .. } if !text.is_empty() => Some(text),
             _ => None,
         }
     }
 
-    /// For messages: the quoted text, or what there is instead of one.
+    /// For messages: the quoted text, or what there is instead of one. Text of several lines is not shown: after a
+    /// forgotten quote it may hold anything, a secret too.
     pub fn describe(&self) -> String {
         match &self.kind {
+            Kind::Scalar { multiline: true, .. } => "text of several lines".to_owned(),
             Kind::Scalar { .. } => self.scalar().map_or_else(|| "nothing".to_owned(), quoted),
             Kind::Sequence(_) => "a list".to_owned(),
             Kind::Mapping(_) => "a mapping".to_owned(),

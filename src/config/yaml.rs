@@ -23,6 +23,8 @@ pub(super) enum Kind {
         text: String,
         /// Written without quotes.
         plain: bool,
+        /// Of more than one line: may have swallowed what it should not, by a forgotten quote.
+        multiline: bool,
     },
     Sequence(Vec<Node>),
     Mapping(Vec<(Node, Node)>),
@@ -56,7 +58,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, (Span, String)> {
             (at, format!("not YAML: {}", e.kind()))
         })?;
         let at = span_at(text, span.start, span.end);
-        builder.event(event, at)?;
+        builder.event(event, at, span.end.line() > span.start.line())?;
         if builder.nodes > MAX_NODES {
             return Err((at, format!("too large: the file unfolds to more than {MAX_NODES} values")));
         }
@@ -86,7 +88,7 @@ struct Open {
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>, at: Span) -> Result<(), (Span, String)> {
+    fn event(&mut self, event: Event<'_>, at: Span, multiline: bool) -> Result<(), (Span, String)> {
         match event {
             Event::DocumentStart(explicit, _) => {
                 self.documents += 1;
@@ -98,7 +100,8 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.mark(at, anchor, tag.is_some(), false);
-                let kind = Kind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                let plain = style == ScalarStyle::Plain;
+                let kind = Kind::Scalar { text: text.into_owned(), plain, multiline };
                 self.finish(Open { node: Node { at, kind }, key: None, anchor, nodes_before: self.nodes });
             }
             Event::SequenceStart(style, anchor, tag) => {
@@ -164,7 +167,7 @@ impl Builder {
 
 /// An empty document is one empty plain scalar.
 fn blank(node: &Node) -> bool {
-    matches!(&node.kind, Kind::Scalar { text, plain: true } if text.is_empty())
+    matches!(&node.kind, Kind::Scalar { text, plain: true, .. } if text.is_empty())
 }
 
 fn span_at(text: &str, start: granit_parser::Marker, end: granit_parser::Marker) -> Span {
