@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::hash::{HashTag, KeyHash};
 use crate::protocol::Limits;
-use crate::ring::Distribution;
+use crate::ring::{Distribution, RingServer};
 
 /// One whole configuration.
 #[derive(Debug, Clone)]
@@ -136,6 +136,13 @@ pub struct Credentials {
 /// A value that no log line and no error may show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
+
+impl PoolSettings {
+    /// The servers as a ring is built from them.
+    pub fn ring_servers(&self) -> Vec<RingServer<'_>> {
+        self.servers.iter().map(|server| RingServer { name: &server.name, weight: server.weight }).collect()
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,43 @@
+//! `-D`: the fields of the JSON statistics and what they mean. The names and their order are twemproxy's.
+
+use std::process::ExitCode;
+
+use super::say;
+
+/// Fields of each pool, with their meaning.
+pub const POOL_STATS: [(&str, &str); 6] = [
+    ("client_eof", "# of client connections closed by the client"),
+    ("client_err", "# of client connections closed on an error"),
+    ("client_connections", "# of client connections now"),
+    ("server_ejects", "# of times a server was taken off the ring"),
+    ("forward_error", "# of requests that could not be forwarded"),
+    ("fragments", "# of fragments made of multi-key requests"),
+];
+
+/// Fields of each server, with their meaning.
+pub const SERVER_STATS: [(&str, &str); 13] = [
+    ("server_eof", "# of server connections closed by the server"),
+    ("server_err", "# of server connections closed on an error"),
+    ("server_timedout", "# of timeouts on server connections"),
+    ("server_connections", "# of server connections now"),
+    ("server_ejected_at", "when the server was last taken off the ring, in usec since the epoch"),
+    ("requests", "# of requests"),
+    ("request_bytes", "bytes of all requests"),
+    ("responses", "# of responses"),
+    ("response_bytes", "bytes of all responses"),
+    ("in_queue", "# of requests that wait to be sent"),
+    ("in_queue_bytes", "bytes of the requests that wait to be sent"),
+    ("out_queue", "# of requests that wait for their response"),
+    ("out_queue_bytes", "bytes of the requests that wait for their response"),
+];
+
+/// Prints both tables in twemproxy's layout, on standard output.
+pub fn describe_stats() -> ExitCode {
+    for (title, stats) in [("pool stats:", POOL_STATS.as_slice()), ("\nserver stats:", SERVER_STATS.as_slice())] {
+        say(format_args!("{title}\n"));
+        for (name, meaning) in stats {
+            say(format_args!("  {name:<20}\"{meaning}\"\n"));
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,101 @@
+//! `redis_auth`: the password as text, as in twemproxy, or a mapping with a user name and a password that may also come
+//! from a file or from the environment. No message shows any of it.
+
+use std::path::Path;
+
+use super::Dialect;
+use super::fields::Fields;
+use super::report::quoted;
+use super::settings::{Credentials, Secret};
+use super::value::Value;
+use super::yaml::Kind;
+
+/// A password file that is larger than this is some other file.
+const MAX_PASSWORD_FILE: u64 = 64 * 1024;
+
+/// What the value means; `None` if it is wrong, which has been reported then.
+pub(super) fn credentials(value: Value<'_>, base: &Path) -> Option<Credentials> {
+    let own = value.context.dialect == Dialect::Outrigger;
+    match &value.node.kind {
+        Kind::Mapping(_) if own => from_mapping(value, base),
+        Kind::Scalar { .. } if value.node.scalar().is_some() => {
+            Some(Credentials { username: None, password: Secret(value.node.scalar()?.to_owned()) })
+        }
+        _ => {
+            let allowed = if own {
+                "a password, or a mapping with username and one of password, password_file, password_env"
+            } else {
+                "a password"
+            };
+            value.reject(&format!("allowed: {allowed}"));
+            None
+        }
+    }
+}
+
+fn from_mapping(value: Value<'_>, base: &Path) -> Option<Credentials> {
+    let report = value.context.report;
+    let mut fields = Fields::of(value.node, "'redis_auth'", value.context)?;
+    let username =
+        fields.read("username", None, |v| v.text("allowed: the name of an ACL user").map(|t| Some(t.to_owned())));
+    let plain = fields.value("password");
+    let file = fields.value("password_file");
+    let env = fields.value("password_env");
+    fields.finish(true);
+
+    let given: Vec<Value<'_>> = [plain, file, env].into_iter().flatten().collect();
+    let [one] = given.as_slice() else {
+        let wrong = if given.is_empty() { "no password" } else { "more than one password" };
+        let allowed = "allowed: one of password, password_file, password_env";
+        report.error(value.node.at, format!("{wrong} in 'redis_auth'; {allowed}"));
+        return None;
+    };
+    let password = match one.key {
+        "password_file" => from_file(*one, base)?,
+        "password_env" => from_environment(*one)?,
+        _ => match one.node.scalar() {
+            Some(text) => text.to_owned(),
+            None => {
+                report.error(one.node.at, "empty 'password' in 'redis_auth'; allowed: text");
+                return None;
+            }
+        },
+    };
+    Some(Credentials { username, password: Secret(password) })
+}
+
+/// The content of a file, without the line end that editors add.
+fn from_file(value: Value<'_>, base: &Path) -> Option<String> {
+    let name = value.text("allowed: the name of a file that holds the password")?;
+    let refuse = |reason: String| {
+        value.context.report.error(value.node.at, format!("no password in the file {}: {reason}", quoted(name)));
+        None
+    };
+    let path = base.join(name);
+    match std::fs::metadata(&path) {
+        Err(error) => return refuse(error.to_string()),
+        Ok(meta) if !meta.is_file() => return refuse("not a regular file".to_owned()),
+        Ok(meta) if meta.len() > MAX_PASSWORD_FILE => return refuse("larger than 64 KiB".to_owned()),
+        Ok(_) => {}
+    }
+    match std::fs::read_to_string(&path) {
+        Err(error) => refuse(error.to_string()),
+        Ok(text) => match text.trim_end_matches(['\n', '\r']) {
+            "" => refuse("it is empty".to_owned()),
+            password => Some(password.to_owned()),
+        },
+    }
+}
+
+fn from_environment(value: Value<'_>) -> Option<String> {
+    let name = value.text("allowed: the name of an environment variable")?;
+    // `std::env::var` panics on none of these, but they name no variable.
+    let known = if name.contains(['=', '\0']) { None } else { std::env::var(name).ok() };
+    let password = known.filter(|password| !password.is_empty());
+    if password.is_none() {
+        let message =
+            format!("no password in the environment variable {}: it is not set, empty or no UTF-8", quoted(name));
+        value.context.report.error(value.node.at, message);
+    }
+    password
+}

@@ -1,0 +1,122 @@
+//! The keys beside `pools` in our own format, and what stands for them in a nutcracker.yml.
+
+use std::time::Duration;
+
+use crate::protocol::Limits;
+
+use super::Dialect;
+use super::address::host_port;
+use super::fields::{Context, Fields};
+use super::settings::{LogFormat, LogSettings, SessionLimits, Settings};
+use super::value::{Value, digits};
+
+/// twemproxy's default, and the only one that reaches beyond this machine.
+const TWEMPROXY_STATS: &str = "0.0.0.0:22222";
+const STATS: &str = "127.0.0.1:22222";
+/// Less than the 30 s after which Kubernetes kills.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+const LOG_LEVEL: u8 = 5;
+const MAX_WORKERS: u64 = 1024;
+
+/// twemproxy's names of its log levels, 0 to 11.
+pub(super) const LEVELS: [&str; 12] =
+    ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", "verb", "vverb", "vvverb", "pverb"];
+
+/// The settings of a file without any global key, and without pools.
+pub(super) fn defaults(dialect: Dialect) -> Settings {
+    let stats = if dialect == Dialect::Twemproxy { TWEMPROXY_STATS } else { STATS };
+    Settings {
+        workers: None,
+        stats_listen: Some(stats.to_owned()),
+        log: LogSettings { level: LOG_LEVEL, file: None, format: LogFormat::Text },
+        drain_timeout: DRAIN_TIMEOUT,
+        limits: Limits::default(),
+        session_limits: SessionLimits {
+            max_session_requests: 1024,
+            max_session_bytes: 1 << 20,
+            max_connection_requests: 8192,
+            max_connection_bytes: 16 << 20,
+        },
+        pools: Vec::new(),
+    }
+}
+
+/// Reads the global keys over the defaults.
+pub(super) fn read(fields: &mut Fields<'_>, settings: &mut Settings, context: Context<'_>) {
+    settings.workers = fields.read("workers", None, workers);
+    if let Some(value) = fields.value("admin") {
+        admin(value, settings, context);
+    }
+    if let Some(value) = fields.value("log") {
+        log(value, &mut settings.log, context);
+    }
+    settings.drain_timeout = fields.read("drain_timeout", settings.drain_timeout, |v| v.duration());
+    if let Some(value) = fields.value("limits") {
+        limits(value, settings, context);
+    }
+}
+
+fn workers(value: Value<'_>) -> Option<Option<usize>> {
+    let allowed = format!("allowed: auto (one per usable core), or 1 to {MAX_WORKERS}");
+    value.parsed(&allowed, |text| match text {
+        "auto" => Some(None),
+        _ => digits(text).filter(|n| (1..=MAX_WORKERS).contains(n)).map(|n| Some(n as usize)),
+    })
+}
+
+fn admin(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
+    let Some(mut fields) = Fields::of(value.node, "'admin'", context) else { return };
+    let default = settings.stats_listen.take();
+    settings.stats_listen = fields.read("stats", default, |v| {
+        v.parsed("allowed: host:port, or off", |text| match text {
+            "off" => Some(None),
+            _ => host_port(text).map(|_| Some(text.to_owned())),
+        })
+    });
+    fields.finish(false);
+}
+
+fn log(value: Value<'_>, log: &mut LogSettings, context: Context<'_>) {
+    let Some(mut fields) = Fields::of(value.node, "'log'", context) else { return };
+    log.level = fields.read("level", log.level, level);
+    log.file = fields.read("file", None, |v| match v.text("allowed: a file name, or stderr")? {
+        "stderr" => Some(None),
+        name => Some(Some(name.into())),
+    });
+    log.format =
+        fields.read("format", log.format, |v| v.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]));
+    fields.finish(false);
+}
+
+fn level(value: Value<'_>) -> Option<u8> {
+    let allowed = format!("allowed: 0 to 11, or {}", LEVELS.join(", "));
+    value.parsed(&allowed, |text| match LEVELS.iter().position(|name| *name == text) {
+        Some(level) => Some(level as u8),
+        None => digits(text).filter(|n| *n < LEVELS.len() as u64).map(|n| n as u8),
+    })
+}
+
+fn limits(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
+    const KIB: u64 = 1 << 10;
+    const MOST: u64 = 64 << 30;
+    const COUNT: std::ops::RangeInclusive<u64> = 1..=i32::MAX as u64;
+    let Some(mut fields) = Fields::of(value.node, "'limits'", context) else { return };
+    let (one, many) = (&mut settings.limits, &mut settings.session_limits);
+    let mut size = |key, field: &mut usize, least: u64| {
+        *field = fields.read(key, *field as u64, |v| v.size(least..=MOST)) as usize;
+    };
+    size("max_request_bytes", &mut one.max_request_bytes, KIB);
+    size("max_response_bytes", &mut one.max_response_bytes, KIB);
+    size("max_key_bytes", &mut one.max_key_bytes, 1);
+    size("max_line_bytes", &mut one.max_line_bytes, 512);
+    size("max_session_bytes", &mut many.max_session_bytes, KIB);
+    size("max_connection_bytes", &mut many.max_connection_bytes, KIB);
+    let mut count = |key, field: &mut usize, range: std::ops::RangeInclusive<u64>| {
+        *field = fields.read(key, *field as u64, |v| v.number(range)) as usize;
+    };
+    count("max_arguments", &mut one.max_arguments, COUNT);
+    count("max_nesting", &mut one.max_nesting, 1..=128);
+    count("max_session_requests", &mut many.max_session_requests, COUNT);
+    count("max_connection_requests", &mut many.max_connection_requests, COUNT);
+    fields.finish(false);
+}

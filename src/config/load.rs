@@ -1,0 +1,171 @@
+//! A whole file: recognises its dialect, reads everything, and hands out settings or all that is wrong.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+
+use crate::ring::server_order;
+
+use super::Dialect;
+use super::fields::{Context, Fields};
+use super::globals;
+use super::pool::pool;
+use super::report::{ConfigErrors, Report, Span, Warning, quoted};
+use super::settings::{PoolSettings, Settings};
+use super::yaml::{self, Kind, Node, Oddity};
+
+/// A file that is larger than this is no configuration.
+const MAX_FILE: u64 = 16 << 20;
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub dialect: Dialect,
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads and validates a file.
+pub fn load_file(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|error| ConfigErrors::unreadable(&name, format_args!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(ConfigErrors::unreadable(&name, "larger than 16 MiB; allowed: a configuration file"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&name, &text),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+            Err(ConfigErrors::unreadable(&name, format_args!("not UTF-8 in line {line}; allowed: UTF-8 text")))
+        }
+    }
+}
+
+/// Validates a text; `name` stands for it in messages, and relative file names in it start from its folder.
+pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
+    let report = Report::new(text);
+    let read = read(name, text, &report);
+    let (errors, warnings) = report.finish();
+    match read {
+        Some((settings, dialect)) if errors.is_empty() => {
+            let warnings = warnings.into_iter().map(|problem| Warning { name: name.to_owned(), problem }).collect();
+            Ok(Loaded { settings, dialect, warnings })
+        }
+        _ => Err(ConfigErrors { name: name.to_owned(), problems: errors }),
+    }
+}
+
+/// `None` only with an error in the report.
+fn read(name: &str, text: &str, report: &Report<'_>) -> Option<(Settings, Dialect)> {
+    let tree = match yaml::parse(text) {
+        Ok(tree) => tree,
+        Err((at, message)) => {
+            report.error(at, message);
+            return None;
+        }
+    };
+    let Some(root) = &tree.root else {
+        let start = Span { line: 1, column: 1, start: 0, end: 0 };
+        report.error(start, "an empty file; allowed: `pools:` and pools below it, or a nutcracker.yml");
+        return None;
+    };
+    let dialect = recognise(root);
+    let context = Context { report, dialect };
+    for (at, oddity) in tree.oddities {
+        if let Some(message) = refuse(oddity, dialect) {
+            report.error(at, message);
+        }
+    }
+    let base = Path::new(name).parent().unwrap_or(Path::new(""));
+    let mut settings = globals::defaults(dialect);
+    let pools = match dialect {
+        Dialect::Twemproxy => Fields::of(root, "the file", context)?.rest().collect(),
+        Dialect::Outrigger => own_pools(root, &mut settings, context)?,
+    };
+    let pools: Vec<_> = pools.into_iter().filter_map(|(name, node)| pool(name, node, context, base)).collect();
+    check_listens(&pools, report);
+    settings.pools = pools.into_iter().map(|(settings, _)| settings).collect();
+    settings.pools.sort_by(|a, b| server_order(&a.name).cmp(&server_order(&b.name)));
+    Some((settings, dialect))
+}
+
+/// Reads the global keys and returns what is below `pools`.
+fn own_pools<'a>(root: &'a Node, settings: &mut Settings, context: Context<'a>) -> Option<Vec<(&'a Node, &'a Node)>> {
+    let mut fields = Fields::of(root, "the file", context)?;
+    let pools = fields.value("pools");
+    globals::read(&mut fields, settings, context);
+    fields.finish(false);
+    let Some(value) = pools else {
+        context.report.error(root.at, "missing key in the file: 'pools'; required: at least one pool below it");
+        return None;
+    };
+    let pools: Vec<_> = Fields::of(value.node, "'pools'", context)?.rest().collect();
+    if pools.is_empty() {
+        value.reject("allowed: at least one pool");
+    }
+    Some(pools)
+}
+
+/// Which of the two formats a file is meant to be: a nutcracker.yml has its pools at the top.
+fn recognise(root: &Node) -> Dialect {
+    const GLOBAL_KEYS: [&str; 6] = ["pools", "workers", "admin", "log", "drain_timeout", "limits"];
+    let Kind::Mapping(entries) = &root.kind else { return Dialect::Outrigger };
+    let is_pool = |node: &Node| node.get("listen").is_some_and(|v| v.scalar().is_some()) || node.list("servers");
+    let pools = entries.iter().find(|(key, _)| key.scalar() == Some("pools"));
+    if pools.is_some_and(|(_, value)| !is_pool(value)) {
+        return Dialect::Outrigger;
+    }
+    let global = entries.iter().any(|(key, _)| key.scalar().is_some_and(|key| GLOBAL_KEYS.contains(&key)));
+    let mappings = entries.iter().all(|(_, value)| matches!(value.kind, Kind::Mapping(_)));
+    if entries.iter().any(|(_, value)| is_pool(value)) || (mappings && !global && !entries.is_empty()) {
+        Dialect::Twemproxy
+    } else {
+        Dialect::Outrigger
+    }
+}
+
+impl Node {
+    fn get(&self, key: &str) -> Option<&Node> {
+        match &self.kind {
+            Kind::Mapping(entries) => entries.iter().find(|(k, _)| k.scalar() == Some(key)).map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
+    fn list(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| matches!(value.kind, Kind::Sequence(_)))
+    }
+}
+
+/// Why this piece of YAML is not read; twemproxy's subset is strict.
+fn refuse(oddity: Oddity, dialect: Dialect) -> Option<String> {
+    let (found, allowed) = match oddity {
+        Oddity::Tag => ("a tag", "values without `!`"),
+        Oddity::SecondDocument => ("a second document", "one document in a file"),
+        _ if dialect == Dialect::Outrigger => return None,
+        Oddity::Flow => ("a value in brackets", "one `key: value` or `- server` a line"),
+        Oddity::Anchor => ("an anchor", "values without `&`"),
+        Oddity::Alias => ("an alias", "values without `*`"),
+        Oddity::DocumentMarker => ("a document marker or directive", "a file without `---` and `%`"),
+    };
+    let whose = if dialect == Dialect::Twemproxy { ", as in twemproxy" } else { "" };
+    Some(format!("{found} is not read here{whose}; allowed: {allowed}"))
+}
+
+/// Two pools cannot have one address.
+fn check_listens(pools: &[(PoolSettings, Span)], report: &Report<'_>) {
+    let mut first: HashMap<String, &str> = HashMap::new();
+    for (pool, at) in pools {
+        let address = pool.listen.to_string();
+        if let Some(other) = first.get(&address) {
+            let (address, other) = (quoted(&address), quoted(other));
+            report
+                .error(*at, format!("duplicate listen address: {address}; pool {other} has it already, allowed: once"));
+        } else {
+            first.insert(address, &pool.name);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One pool of the file to its settings, every default filled in.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::hash::{HashTag, KeyHash};
+use crate::ring::Distribution;
+
+use super::Dialect::{self, Outrigger, Twemproxy};
+use super::address::{LISTEN_ALLOWED, listen};
+use super::auth::credentials;
+use super::fields::{Context, Fields};
+use super::report::{Span, quoted};
+use super::servers::servers;
+use super::settings::{PoolSettings, Protocol};
+use super::traps::{self, Given};
+use super::value::Value;
+use super::yaml::{Kind, Node};
+
+/// twemproxy's numbers are C ints.
+const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
+const POSITIVE_INT: std::ops::RangeInclusive<u64> = 1..=i32::MAX as u64;
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_LOCAL_MEMORY: u64 = 64 << 20;
+
+/// Reads `name: {…}`, reporting all that is wrong in it; `None` without a usable `listen`. `base`: the folder that
+/// relative file names start from.
+pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) -> Option<(PoolSettings, Span)> {
+    let Some(pool_name) = name.scalar() else {
+        context.report.error(name.at, format!("bad pool name: {}; allowed: any text", name.describe()));
+        return None;
+    };
+    if context.dialect == Twemproxy && !matches!(node.kind, Kind::Mapping(_)) {
+        let found = format!("{} is no pool: {}", quoted(pool_name), node.describe());
+        let allowed =
+            "allowed: pools only, as this is a nutcracker.yml; Outrigger's own format has them below `pools:`";
+        context.report.error(name.at, format!("{found}; {allowed}"));
+        return None;
+    }
+    let what = format!("pool {}", quoted(pool_name));
+    let mut fields = Fields::of(node, &what, context)?;
+
+    let listen = fields.read("listen", None, |v| v.parsed(LISTEN_ALLOWED, listen).map(Some));
+    let protocol = protocol(&mut fields, context);
+    let servers = fields.read("servers", Vec::new(), |v| Some(servers(v)));
+    let (settings_servers, server_places): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
+    // twemproxy's own default of `timeout` is to wait for ever.
+    let default_timeout = if context.dialect == Outrigger { DEFAULT_TIMEOUT } else { Duration::ZERO };
+    let connect_timeout = fields.read_in(Outrigger, "connect_timeout", DEFAULT_CONNECT_TIMEOUT, |v| v.duration());
+    let client_connections = fields.read("client_connections", 0, |v| v.number(INT)) as usize;
+    let reuseport = fields.read_in(Twemproxy, "reuseport", false, |v| v.boolean());
+    let settings = PoolSettings {
+        name: pool_name.to_owned(),
+        listen: listen.clone().unwrap_or(super::ListenAddress::Tcp { host: String::new(), port: 0 }),
+        protocol: protocol.unwrap_or(Protocol::Redis),
+        hash: fields.read("hash", KeyHash::default(), |v| v.choice(&KeyHash::ALL)),
+        hash_tag: fields.read("hash_tag", None, |v| hash_tag(v).map(Some)),
+        distribution: fields.read("distribution", Distribution::default(), |v| v.choice(&Distribution::ALL)),
+        timeout: unless_zero(fields.read("timeout", default_timeout, |v| v.duration())),
+        connect_timeout: unless_zero(connect_timeout),
+        backlog: fields.read("backlog", 512, |v| v.number(POSITIVE_INT)) as u32,
+        client_connections: (client_connections > 0).then_some(client_connections),
+        tcpkeepalive: fields.read("tcpkeepalive", false, |v| v.boolean()),
+        preconnect: fields.read("preconnect", false, |v| v.boolean()),
+        auto_eject_hosts: fields.read("auto_eject_hosts", false, |v| v.boolean()),
+        server_retry_timeout: fields.read("server_retry_timeout", DEFAULT_RETRY_TIMEOUT, |v| v.duration()),
+        server_failure_limit: fields.read("server_failure_limit", 2, |v| v.number(INT)) as u32,
+        server_connections: fields.read("server_connections", 1, |v| v.number(1..=4096)) as usize,
+        redis_auth: fields.read("redis_auth", None, |v| credentials(v, base).map(Some)),
+        redis_db: fields.read("redis_db", 0, |v| v.number(INT)) as u32,
+        local_memory: fields.read_in(Outrigger, "local_memory", DEFAULT_LOCAL_MEMORY, |v| v.size(1 << 20..=1 << 40)),
+        servers: settings_servers,
+    };
+    let places = fields.finish(false);
+
+    for (key, allowed) in [("listen", LISTEN_ALLOWED), ("servers", "a list, each line `- host:port:weight name`")] {
+        if places.of(key).is_none() {
+            context.report.error(name.at, format!("missing key in {what}: '{key}'; {allowed}"));
+        }
+    }
+    let given = Given { pool: name.at, places: &places, servers: &server_places, reuseport };
+    if protocol == Some(Protocol::Memcached) {
+        redis_only(&given, context);
+    }
+    traps::pool(&settings, &given, context);
+    listen?;
+    Some((settings, places.of("listen")?))
+}
+
+/// `redis: true`, or in our own format `protocol: redis`; `None` if what is given is wrong.
+fn protocol(fields: &mut Fields<'_>, context: Context<'_>) -> Option<Protocol> {
+    const NAMES: [(&str, Protocol); 2] = [("redis", Protocol::Redis), ("memcached", Protocol::Memcached)];
+    let flag = fields.value("redis").map(|v| v.boolean());
+    let name = match context.dialect {
+        Dialect::Outrigger => fields.value("protocol"),
+        Dialect::Twemproxy => None,
+    };
+    let named = name.map(|v| v.choice(&NAMES));
+    match (flag, named, name) {
+        (Some(_), Some(_), Some(v)) => {
+            context.report.error(v.node.at, "both 'redis' and 'protocol'; allowed: one of them");
+            None
+        }
+        (Some(flag), ..) => flag.map(|redis| if redis { Protocol::Redis } else { Protocol::Memcached }),
+        (None, Some(named), _) => named,
+        (None, None, _) => Some(Protocol::Memcached),
+    }
+}
+
+/// Exactly two bytes.
+fn hash_tag(value: Value<'_>) -> Option<HashTag> {
+    let allowed = "allowed: exactly two bytes, in quotes (\"{}\")";
+    value.parsed(allowed, |text| text.as_bytes().try_into().ok().map(HashTag))
+}
+
+fn unless_zero(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero()).then_some(duration)
+}
+
+/// Keys that mean nothing to memcached: an error, except where twemproxy lets it pass.
+fn redis_only(given: &Given<'_>, context: Context<'_>) {
+    let advice = match context.dialect {
+        Dialect::Outrigger => "allowed: with `protocol: redis`",
+        Dialect::Twemproxy => "allowed: with `redis: true`",
+    };
+    if let Some(at) = given.places.of("redis_auth") {
+        context.report.error(at, format!("'redis_auth' in a memcached pool; {advice}"));
+    }
+    if let Some(at) = given.places.of("redis_db") {
+        let message = format!("'redis_db' in a memcached pool; {advice}");
+        match context.dialect {
+            Dialect::Outrigger => context.report.error(at, message),
+            Dialect::Twemproxy => context.report.warn(at, format!("{message}; it has no effect")),
+        }
+    }
+}
