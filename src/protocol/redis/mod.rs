@@ -1,1 +1,7 @@
 //! RESP2 (and inline) requests, replies and the command table.
+
+mod inline;
+mod number;
+pub mod reply;
+pub mod request;
+pub mod response;
