@@ -1,6 +1,7 @@
 //! The command line: subcommands, and twemproxy's flags at the top level, so that a service file written for it starts
 //! Outrigger after a change of the program's name.
 
+mod banner;
 mod check;
 mod describe;
 mod explain;
@@ -15,6 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config::{self, ConfigErrors, DEFAULT_NAME, Loaded};
 
+pub use banner::banner;
 pub use check::{check, test_conf};
 pub use describe::{POOL_STATS, SERVER_STATS, describe_stats};
 pub use explain::{Explanation, explain};

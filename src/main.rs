@@ -2,25 +2,46 @@
 
 use std::process::ExitCode;
 
-use outrigger::cli::{self, Command};
+use outrigger::cli::{self, Command, RunOptions};
+use outrigger::proxy::{self, Process};
+
+/// Small allocations are the proxy's; mimalloc gives memory back and keeps an idle process small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Command::Run(options) => match options.load() {
-            Ok(loaded) => {
-                eprintln!("outrigger: {} pools loaded, no data plane in this build", loaded.settings.pools.len());
-                ExitCode::FAILURE
-            }
-            Err(errors) => {
-                eprintln!("{errors}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Run(options) => run(&options),
         Command::TestConf(options) => cli::test_conf(&options),
         Command::DescribeStats => cli::describe_stats(),
         Command::Version => cli::version(),
         Command::Check { file } => cli::check(&file),
         Command::Explain { config, pool, keys } => cli::explain(config.as_deref(), &pool, &keys),
         Command::Schema => cli::schema(),
+    }
+}
+
+fn run(options: &RunOptions) -> ExitCode {
+    let loaded = match options.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("{warning}");
+    }
+    let process = Process {
+        daemonize: options.daemonize,
+        pid_file: options.pid_file.clone(),
+        banner: Some(cli::banner(&loaded.settings)),
+    };
+    match proxy::run(loaded.settings, process) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

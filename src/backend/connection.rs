@@ -212,6 +212,7 @@ impl Connection {
         self.blocked.set(false);
         self.heard.set(self.pass.now());
         self.cells().server_connections.add(1);
+        self.cells().server_connections_total.increment();
         if !self.out.borrow().is_empty() {
             self.mark_dirty();
         }

@@ -20,7 +20,7 @@ use crate::protocol::Limits;
 use crate::protocol::memcached;
 
 /// Which request of a requester a reply belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ticket {
     /// The request's number in its session, counted from 0.
     pub sequence: u64,

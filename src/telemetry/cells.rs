@@ -53,6 +53,8 @@ pub struct ServerCells {
     pub server_err: Counter,
     pub server_timedout: Counter,
     pub server_connections: Gauge,
+    /// Connections ever made.
+    pub server_connections_total: Counter,
     pub requests: Counter,
     pub request_bytes: Counter,
     pub responses: Counter,

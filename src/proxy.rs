@@ -1,0 +1,321 @@
+//! The composition root: binds what must be bound, then hands the process to pingora's `Server`.
+//!
+//! ```text
+//!   bind listeners ──► daemonise ──► Server::run ─┬─ data plane: workers, accept loops
+//!                                                 ├─ statistics port
+//!                                                 └─ signals: HUP, TTIN, TTOU
+//! ```
+//! Shutdown needs no message: pingora drops the services' tasks, with them the accept loops and the last senders to the
+//! workers, and a worker whose queue is closed drains. The service's blocking task joins the workers, and pingora waits
+//! for it as long as the drain limit allows.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::services::{Service, ServiceReadyNotifier, ServiceWithDependents};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Stats};
+use crate::backend::Endpoint;
+use crate::config::{LogFormat, Protocol, ServerAddress, Settings};
+use crate::listener::Listener;
+use crate::local::{LocalServer, LocalServers};
+use crate::telemetry::{Format, Log, WorkerCells};
+use crate::worker::{Plan, Worker};
+
+/// How this process runs, beyond the settings.
+#[derive(Debug, Default)]
+pub struct Process {
+    pub daemonize: bool,
+    pub pid_file: Option<PathBuf>,
+    /// Printed when everything listens.
+    pub banner: Option<String>,
+}
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// When something cannot be bound, opened or started; the text names it.
+pub fn run(settings: Settings, process: Process) -> io::Result<()> {
+    let settings = Arc::new(settings);
+    hold_off_hangup();
+    raise_descriptor_limit();
+    let mut listeners = Vec::new();
+    for (index, pool) in settings.pools.iter().enumerate() {
+        listeners.push(Listener::bind(pool, index)?);
+    }
+    let stats_socket = settings.stats_listen.as_deref().map(bind_stats).transpose()?;
+    // Before the fork, so that a log file that cannot be opened is said where someone reads it.
+    let format = match settings.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let log = Log::start(settings.log.file.clone(), settings.log.level, format)?;
+    if process.daemonize {
+        daemonize()?;
+    }
+    let pid_file = process.pid_file.map(PidFile::write).transpose()?;
+
+    let cells = (0..workers(&settings)).map(|_| Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len()))));
+    let cells: Vec<_> = cells.collect();
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
+    server.bootstrap();
+    let stats = Arc::new(Stats::new(settings.clone(), cells.clone()));
+    server.add_service(Signals { log });
+    if let Some(socket) = stats_socket {
+        server.add_service(StatsPort { socket: Some(socket), stats });
+    }
+    server.add_service(DataPlane { settings, listeners, cells, banner: process.banner });
+    server.run(RunArgs { shutdown_signal: Box::new(EndSignals) });
+    drop(pid_file);
+    Ok(())
+}
+
+/// Data threads.
+fn workers(settings: &Settings) -> usize {
+    settings.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())).max(1)
+}
+
+fn server_conf(settings: &Settings) -> ServerConf {
+    ServerConf {
+        threads: 1,
+        grace_period_seconds: Some(0),
+        // The workers keep the drain limit themselves; this is the backstop.
+        graceful_shutdown_timeout_seconds: Some(settings.drain_timeout.as_secs() + 2),
+        ..ServerConf::default()
+    }
+}
+
+/// SIGHUP ends a process that has no handler. Ours comes with the runtime; until then it is ignored.
+fn hold_off_hangup() {
+    // SAFETY: setting a signal to be ignored installs no code that could run in a signal's context.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+}
+
+/// Raises the soft limit of open files to the hard one: a proxy has two sockets where others have one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+fn bind_stats(address: &str) -> io::Result<std::net::TcpListener> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("statistics: cannot listen on {address}: {e}"));
+    let socket = std::net::TcpListener::bind(address).map_err(named)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Into the background, as twemproxy does it: the working directory stays, the standard streams go.
+fn daemonize() -> io::Result<()> {
+    let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(umask);
+    let folder = std::env::current_dir()?;
+    daemonix::Daemonize::new().working_directory(folder).umask(umask.as_raw_mode()).start().map_err(io::Error::other)
+}
+
+/// The file with the process id; removed at the end.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> io::Result<Self> {
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("pid file {}: {e}", path.display()));
+        std::fs::write(&path, std::process::id().to_string()).map_err(named)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The signals that end the process; all of them let it finish what is in flight.
+struct EndSignals;
+
+#[async_trait]
+impl ShutdownSignalWatch for EndSignals {
+    async fn recv(&self) -> ShutdownSignal {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::quit()));
+        let (Ok(mut term), Ok(mut int), Ok(mut quit)) = signals else {
+            tracing::error!("signal handlers cannot be installed");
+            return ShutdownSignal::GracefulTerminate;
+        };
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+            _ = quit.recv() => "SIGQUIT",
+        };
+        tracing::info!(signal = name, "draining: no new clients, finishing what is in flight");
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// The signals that change something in a running process.
+struct Signals {
+    log: Log,
+}
+
+#[async_trait]
+impl Service for Signals {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        let signals = (
+            signal(SignalKind::hangup()),
+            signal(SignalKind::from_raw(libc::SIGTTIN)),
+            signal(SignalKind::from_raw(libc::SIGTTOU)),
+        );
+        let (Ok(mut hup), Ok(mut up), Ok(mut down)) = signals else {
+            return tracing::error!("signal handlers cannot be installed");
+        };
+        loop {
+            tokio::select! {
+                _ = hup.recv() => {
+                    tracing::info!("signal 1 (SIGHUP) received, reopening log file");
+                    if let Err(error) = self.log.reopen() {
+                        tracing::error!(%error, "cannot reopen the log, staying with the old one");
+                    }
+                }
+                _ = up.recv() => tracing::info!(level = self.log.turn(true), "signal 21 (SIGTTIN) received, up logging level"),
+                _ = down.recv() => tracing::info!(level = self.log.turn(false), "signal 22 (SIGTTOU) received, down logging level"),
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "signals"
+    }
+}
+
+/// twemproxy's statistics port.
+struct StatsPort {
+    socket: Option<std::net::TcpListener>,
+    stats: Arc<Stats>,
+}
+
+#[async_trait]
+impl Service for StatsPort {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        match self.socket.take().map(tokio::net::TcpListener::from_std) {
+            Some(Ok(listener)) => admin::serve(listener, self.stats.clone()).await,
+            Some(Err(error)) => tracing::error!(%error, "the statistics port does not work"),
+            None => {}
+        }
+    }
+
+    fn name(&self) -> &str {
+        "statistics"
+    }
+}
+
+/// Workers and accept loops.
+struct DataPlane {
+    settings: Arc<Settings>,
+    listeners: Vec<Listener>,
+    /// By worker.
+    cells: Vec<Arc<WorkerCells>>,
+    banner: Option<String>,
+}
+
+impl DataPlane {
+    fn start(&self) -> io::Result<(Vec<Worker>, Running)> {
+        let local = start_local(&self.settings)?;
+        let endpoints = endpoints(&self.settings, &local);
+        let (mut workers, mut threads) = (Vec::new(), Vec::new());
+        for (index, cells) in self.cells.iter().enumerate() {
+            let plan = Plan { settings: self.settings.clone(), endpoints: endpoints.clone(), cells: cells.clone() };
+            let (worker, thread) = Worker::start(index, plan)?;
+            workers.push(worker);
+            threads.push(thread);
+        }
+        Ok((workers, Running { threads, _local: local }))
+    }
+}
+
+/// What must outlive the accept loops, until the last worker has drained.
+struct Running {
+    threads: Vec<JoinHandle<()>>,
+    _local: LocalServers,
+}
+
+impl Running {
+    fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ServiceWithDependents for DataPlane {
+    async fn start_service(
+        &mut self,
+        _: Option<ListenFds>,
+        mut shutdown: ShutdownWatch,
+        _: usize,
+        ready: ServiceReadyNotifier,
+    ) {
+        let (workers, running) = match self.start() {
+            Ok(started) => started,
+            Err(error) => {
+                // Nothing can be served; the process must not look alive.
+                tracing::error!(%error, "cannot start");
+                eprintln!("outrigger: cannot start: {error}");
+                std::process::exit(1);
+            }
+        };
+        tokio::task::spawn_blocking(move || running.join());
+        let ids = Arc::new(AtomicU64::new(0));
+        for listener in self.listeners.drain(..) {
+            tokio::spawn(listener.run(workers.clone(), ids.clone()));
+        }
+        drop(workers);
+        ready.notify_ready();
+        tracing::info!(workers = self.cells.len(), pools = self.settings.pools.len(), "serving");
+        if let Some(banner) = self.banner.take() {
+            // A closed standard output is no reason to stop.
+            let _ = io::Write::write_all(&mut io::stdout(), banner.as_bytes());
+        }
+        // The accept loops end with this runtime, not with this task.
+        let _ = shutdown.changed().await;
+    }
+
+    fn name(&self) -> &str {
+        "data plane"
+    }
+}
+
+fn start_local(settings: &Settings) -> io::Result<LocalServers> {
+    let mut local = Vec::new();
+    for pool in &settings.pools {
+        for server in pool.servers.iter().filter(|s| s.address == ServerAddress::Local) {
+            let memcached = pool.protocol == Protocol::Memcached;
+            local.push(LocalServer {
+                memcached,
+                memory: pool.local_memory,
+                pool: pool.name.clone(),
+                name: server.name.clone(),
+            });
+        }
+    }
+    LocalServers::start(local)
+}
+
+/// Where each server listens, by pool and in ring order; the local ones in the order in which they were started.
+fn endpoints(settings: &Settings, local: &LocalServers) -> Vec<Vec<Endpoint>> {
+    let mut next_local = 0..;
+    let mut endpoint = |address: &ServerAddress| match address {
+        ServerAddress::Tcp { host, port } => Endpoint::Tcp { host: host.clone(), port: *port },
+        ServerAddress::Unix { path } => Endpoint::Unix(path.clone()),
+        ServerAddress::Local => Endpoint::Unix(local.address(next_local.next().unwrap_or_default())),
+    };
+    settings.pools.iter().map(|p| p.servers.iter().map(|s| endpoint(&s.address)).collect()).collect()
+}

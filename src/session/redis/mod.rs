@@ -1,0 +1,233 @@
+//! Redis requests: what the command table says about each decides where it goes.
+//!
+//! ```text
+//!   Key    one key: verbatim to its server                    the usual case
+//!   Keys   several: verbatim when one server owns them all
+//!   Split  a fragment per server, merged                      split.rs
+//!   Proxy  answered here                                      local.rs
+//!   Refused  an error, in its turn; the connection lives
+//! ```
+
+mod local;
+mod split;
+
+use std::rc::Rc;
+
+use super::{Scratch, Session, Step};
+use crate::backend::{Expect, Failure, Requester};
+use crate::io::{Input, Payload};
+use crate::pool::Pool;
+use crate::protocol::Parsed;
+use crate::protocol::redis::commands::{self, Command, Route};
+use crate::protocol::redis::request::{self, Arguments};
+use crate::protocol::redis::{errors, reply};
+
+/// What a Redis session remembers.
+#[derive(Default)]
+pub(super) struct State {
+    /// The client has given the pool's password, or the pool has none.
+    authenticated: bool,
+    /// What it has told about itself; most clients of long ago say nothing.
+    client: Option<Box<Client>>,
+    replies: ReplyMode,
+}
+
+/// `CLIENT SETNAME` and `CLIENT SETINFO`.
+#[derive(Default)]
+struct Client {
+    name: String,
+    library: String,
+    library_version: String,
+}
+
+/// `CLIENT REPLY`.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// Off for the command after this one, then on.
+    SkipNext,
+    /// Off for this one command.
+    SkipThis,
+}
+
+impl State {
+    pub(super) fn new(pool: &Pool) -> Self {
+        Self { authenticated: pool.settings.redis_auth.is_none(), ..Self::default() }
+    }
+
+    /// Whether the request at hand gets a reply.
+    fn replies(&self) -> bool {
+        matches!(self.replies, ReplyMode::On | ReplyMode::SkipNext)
+    }
+
+    /// A request was dealt with.
+    fn advance(&mut self) {
+        self.replies = match self.replies {
+            ReplyMode::SkipNext => ReplyMode::SkipThis,
+            ReplyMode::SkipThis => ReplyMode::On,
+            other => other,
+        };
+    }
+}
+
+/// One request on its way through the session.
+struct Request<'a, 'b> {
+    session: &'a Rc<Session>,
+    state: &'a mut State,
+    args: &'a Arguments,
+    /// Scratch for the positions of keys.
+    keys: &'a mut Vec<u32>,
+    input: &'a mut Input<'b>,
+    /// Its length in the input.
+    length: usize,
+}
+
+/// Takes the request at the front of the input.
+pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scratch, input: &mut Input<'_>) -> Step {
+    let Scratch { arguments: args, keys, .. } = scratch;
+    let length = match request::parse(input.bytes(), &session.shared.limits, args) {
+        Ok(Parsed::Complete(length)) => length,
+        Ok(Parsed::Incomplete { need }) => {
+            input.incomplete(need);
+            return Step::Incomplete;
+        }
+        Err(error) => {
+            session.pool.cells().client_err.increment();
+            session.answer(|out| reply::write_error(out, &format!("ERR {error}")));
+            return Step::Close;
+        }
+    };
+    if args.is_empty() {
+        input.skip(length);
+        return Step::Next;
+    }
+    let mut request = Request { session, state, args, keys, input, length };
+    let step = request.dispatch();
+    if !matches!(step, Step::NoRoom) {
+        request.state.advance();
+    }
+    step
+}
+
+/// What a client is told when its request got no reply.
+pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
+    reply::write_error(out, &format!("ERR {failure}"));
+}
+
+impl Request<'_, '_> {
+    fn arg(&self, index: usize) -> &[u8] {
+        self.args.get(self.input.bytes(), index).unwrap_or_default()
+    }
+
+    fn dispatch(&mut self) -> Step {
+        let Some(command) = commands::lookup(self.arg(0)) else { return self.unknown() };
+        if !command.check_arity(self.args.len()) {
+            return self.answer(|out, _| errors::write_wrong_arity(out, command.name));
+        }
+        if !self.state.authenticated && !local::is_allowed_before_auth(command) {
+            return self.answer(|out, _| errors::write_no_auth(out));
+        }
+        self.route(command)
+    }
+
+    fn route(&mut self, command: &'static Command) -> Step {
+        if let (Route::Key, Some(key)) = (command.route, command.first_key_only()) {
+            return self.forward_by(key);
+        }
+        match command.route {
+            Route::Key | Route::Keys => self.forward_together(command),
+            Route::Split(kind) => self.split(kind),
+            Route::Proxy(what) => self.answer_locally(what),
+            Route::Refused(reason) => self.answer(|out, _| errors::write_refused(out, command.name, reason)),
+        }
+    }
+
+    fn unknown(&mut self) -> Step {
+        self.answer(|out, request| {
+            let bytes = request.input.bytes();
+            errors::write_unknown_command(out, request.args.iter(bytes));
+        })
+    }
+
+    /// Answers here and takes the request.
+    fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
+        if self.state.replies() {
+            self.session.answer(|out| write(out, self));
+        }
+        self.input.skip(self.length);
+        Step::Next
+    }
+
+    /// To the server of the key at this position.
+    fn forward_by(&mut self, key: usize) -> Step {
+        let key = self.arg(key);
+        if key.len() > self.session.shared.limits.max_key_bytes {
+            return self.answer(|out, r| errors::write_key_too_long(out, r.session.shared.limits.max_key_bytes));
+        }
+        match self.session.pool.route(key) {
+            Some(server) => self.forward(server),
+            None => self.answer(|out, r| errors::write_no_server(out, &r.session.pool.settings.name)),
+        }
+    }
+
+    /// To the one server that owns all keys of the request, or nowhere.
+    fn forward_together(&mut self, command: &'static Command) -> Step {
+        if let Err(error) = self.find_keys(command) {
+            return self.answer(|out, _| reply::write_error(out, &error.to_string()));
+        }
+        let Some(&first) = self.keys.first() else {
+            return self.answer(|out, _| errors::write_no_keys(out, command.name));
+        };
+        let first = first as usize;
+        if self.session.pool.servers() > 1 {
+            let owner = self.session.pool.route(self.arg(first));
+            let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);
+            if let Some(&other) = elsewhere {
+                return self.answer(|out, r| r.write_apart(out, command.name, first, other as usize));
+            }
+        }
+        self.forward_by(first)
+    }
+
+    fn find_keys(&mut self, command: &'static Command) -> Result<(), commands::KeyError> {
+        let (args, bytes) = (self.args, self.input.bytes());
+        if command.blocks(args.len(), |i| args.get(bytes, i).unwrap_or_default()) {
+            return Err(commands::KeyError::Blocks);
+        }
+        command.keys(args.len(), |i| args.get(bytes, i).unwrap_or_default(), self.keys)
+    }
+
+    fn write_apart(&self, out: &mut Vec<u8>, command: &str, one: usize, other: usize) {
+        let pool = &self.session.pool;
+        let name = |key: &[u8]| pool.route(key).map_or("none", |s| pool.settings.servers[s].name.as_str());
+        let (one, other) = (self.arg(one), self.arg(other));
+        errors::write_keys_apart(out, command, (one, name(one)), (other, name(other)));
+    }
+
+    /// Hands the request as it is to a server.
+    fn forward(&mut self, server: usize) -> Step {
+        let session = self.session;
+        let connection = session.pool.connection(server, session.id);
+        if !connection.has_room() {
+            return session.wait_for(connection);
+        }
+        let (requester, ticket) = if self.state.replies() {
+            let requester: Rc<dyn Requester> = session.clone();
+            (Some(requester), session.replies.borrow_mut().reserve())
+        } else {
+            (None, Default::default())
+        };
+        let (args, input, length) = (self.args, &mut *self.input, self.length);
+        connection.send(requester, ticket, Expect::Resp, |out, pass| {
+            if args.is_inline() {
+                out.push(Payload::Borrowed(args.frame(&[])), pass);
+                input.skip(length);
+            } else {
+                out.push(input.take(length), pass);
+            }
+        });
+        Step::Next
+    }
+}

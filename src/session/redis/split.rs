@@ -1,0 +1,184 @@
+//! MGET, MSET, DEL, UNLINK, EXISTS, TOUCH over several servers: one fragment per server, merged into one reply.
+//!
+//! A fragment keeps the command's name and the order of its keys. When every key belongs to one server the request is
+//! forwarded verbatim.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::super::merge::{Merge, Part, Parts};
+use super::{Request, Step};
+use crate::backend::{Expect, Requester, Ticket};
+use crate::protocol::redis::commands::Split;
+use crate::protocol::redis::{errors, reply, response};
+
+/// The keys of one server.
+struct Fragment {
+    server: usize,
+    /// Positions of the keys among the arguments.
+    keys: Vec<u32>,
+}
+
+impl Request<'_, '_> {
+    pub(super) fn split(&mut self, kind: Split) -> Step {
+        // Arguments per key: MSET has a value behind each.
+        let step = if kind == Split::Mset { 2 } else { 1 };
+        if self.args.len() == 1 + step || self.session.pool.servers() == 1 {
+            return self.forward_by(1);
+        }
+        if !(self.args.len() - 1).is_multiple_of(step) {
+            return self.answer(|out, r| errors::write_wrong_arity(out, &String::from_utf8_lossy(r.arg(0))));
+        }
+        let longest = self.session.shared.limits.max_key_bytes;
+        let mut fragments: Vec<Fragment> = Vec::new();
+        // By server: the index of its fragment.
+        let mut places = vec![usize::MAX; self.session.pool.servers()];
+        // By key, in order: the index of its fragment.
+        let mut order = Vec::new();
+        for position in (1..self.args.len()).step_by(step) {
+            let key = self.arg(position);
+            if key.len() > longest {
+                return self.answer(|out, _| errors::write_key_too_long(out, longest));
+            }
+            let Some(server) = self.session.pool.route(key) else {
+                return self.answer(|out, r| errors::write_no_server(out, &r.session.pool.settings.name));
+            };
+            if places[server] == usize::MAX {
+                places[server] = fragments.len();
+                fragments.push(Fragment { server, keys: Vec::new() });
+            }
+            fragments[places[server]].keys.push(position as u32);
+            order.push(places[server] as u32);
+        }
+        match &fragments[..] {
+            [only] => self.forward(only.server),
+            _ => self.send_fragments(kind, &fragments, order),
+        }
+    }
+
+    fn send_fragments(&mut self, kind: Split, fragments: &[Fragment], order: Vec<u32>) -> Step {
+        let session = self.session;
+        let connection = |f: &Fragment| session.pool.connection(f.server, session.id);
+        if let Some(full) = fragments.iter().map(connection).find(|c| !c.has_room()) {
+            return session.wait_for(full);
+        }
+        let parts = Parts::new(fragments.len());
+        let merge: Box<dyn Merge> = match kind {
+            Split::Mget => Box::new(Mget { parts, order }),
+            Split::Mset => Box::new(Mset { parts }),
+            Split::Sum => Box::new(Sum { parts }),
+        };
+        let ticket = self.state.replies().then(|| session.replies.borrow_mut().reserve_merge(merge));
+        session.pool.cells().fragments.add(fragments.len() as u64);
+        for (part, fragment) in fragments.iter().enumerate() {
+            let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
+            let ticket = Ticket { part: part as u32, ..ticket.unwrap_or_default() };
+            connection(fragment).send(requester, ticket, Expect::Resp, |out, pass| {
+                self.write_fragment(out.tail(pass), kind, fragment);
+            });
+        }
+        self.input.skip(self.length);
+        Step::Next
+    }
+
+    fn write_fragment(&self, out: &mut Vec<u8>, kind: Split, fragment: &Fragment) {
+        let step = if kind == Split::Mset { 2 } else { 1 };
+        reply::write_array_header(out, 1 + fragment.keys.len() * step);
+        reply::write_bulk(out, self.arg(0));
+        for &position in &fragment.keys {
+            for argument in 0..step {
+                reply::write_bulk(out, self.arg(position as usize + argument));
+            }
+        }
+    }
+}
+
+/// The values in the order of the keys; a fragment's error stands in for each of its values.
+struct Mget {
+    parts: Parts,
+    /// By key: the index of its fragment.
+    order: Vec<u32>,
+}
+
+impl Merge for Mget {
+    fn accept(&mut self, index: usize, part: Part) -> bool {
+        self.parts.accept(index, part)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        enum Source<'a> {
+            Values(response::Elements<'a>),
+            Error(&'a Bytes),
+        }
+        let mut sources: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Reply(reply) if !response::is_error(reply) => Source::Values(response::elements(reply)),
+                Part::Reply(error) | Part::Error(error) => Source::Error(error),
+            })
+            .collect();
+        reply::write_array_header(out, self.order.len());
+        for &fragment in &self.order {
+            match &mut sources[fragment as usize] {
+                Source::Error(error) => out.extend_from_slice(error),
+                Source::Values(values) => match values.next() {
+                    Some(value) => out.extend_from_slice(value),
+                    None => reply::write_error(out, "ERR a server returned fewer values than it was asked for"),
+                },
+            }
+        }
+    }
+}
+
+/// `+OK`, or the first error: there is no room for more.
+struct Mset {
+    parts: Parts,
+}
+
+impl Merge for Mset {
+    fn accept(&mut self, index: usize, part: Part) -> bool {
+        self.parts.accept(index, part)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        match first_error(&self.parts) {
+            Some(error) => out.extend_from_slice(error),
+            None => out.extend_from_slice(reply::OK),
+        }
+    }
+}
+
+/// The sum of the counts, or the first error.
+struct Sum {
+    parts: Parts,
+}
+
+impl Merge for Sum {
+    fn accept(&mut self, index: usize, part: Part) -> bool {
+        self.parts.accept(index, part)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(error) = first_error(&self.parts) {
+            return out.extend_from_slice(error);
+        }
+        let counts = self.parts.iter().map(|part| match part {
+            Part::Reply(reply) => response::integer(reply),
+            Part::Error(_) => None,
+        });
+        match counts.sum::<Option<i64>>() {
+            Some(sum) => reply::write_integer(out, sum),
+            None => reply::write_error(out, "ERR a server returned something other than a number"),
+        }
+    }
+}
+
+fn first_error(parts: &Parts) -> Option<&Bytes> {
+    parts.iter().find_map(|part| match part {
+        Part::Error(error) => Some(error),
+        Part::Reply(reply) if response::is_error(reply) => Some(reply),
+        Part::Reply(_) => None,
+    })
+}
