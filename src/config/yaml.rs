@@ -101,7 +101,9 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 self.mark(at, anchor, tag.is_some(), false);
                 let plain = style == ScalarStyle::Plain;
-                let kind = Kind::Scalar { text: text.into_owned(), plain, multiline };
+                // The parser says `~` for a value that is not there.
+                let text = if plain && at.start == at.end { String::new() } else { text.into_owned() };
+                let kind = Kind::Scalar { text, plain, multiline };
                 self.finish(Open { node: Node { at, kind }, key: None, anchor, nodes_before: self.nodes });
             }
             Event::SequenceStart(style, anchor, tag) => {
