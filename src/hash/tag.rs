@@ -9,7 +9,7 @@ pub struct HashTag(pub [u8; 2]);
 /// The whole key where there is no tag, no such pair, or nothing between: there is no second try, so `foo{}{bar}`
 /// counts as a whole, and `foo{{bar}}` counts as `{bar`.
 #[inline]
-pub fn tagged<'k>(key: &'k [u8], tag: Option<HashTag>) -> &'k [u8] {
+pub fn tagged(key: &[u8], tag: Option<HashTag>) -> &[u8] {
     match tag {
         Some(tag) => tag.enclosed(key).unwrap_or(key),
         None => key,

@@ -5,9 +5,9 @@
 //!       1        0  2      ▲       0     1
 //!                          └ hash: server 0.   Past the last point: the first one's server.
 //! ```
-//! The points are kept twice. The [`HashRing`] is what is built and the truth. [`Index`], made from what the HashRing
-//! yields, answers the same question for the request path: `benches/placement.rs` has it at a fraction of the
-//! time, because the HashRing searches all its points, 16 bytes each.
+//! The points are kept twice. The [`HashRing`] is what is built, and the truth: `explain` asks it, and a debug build
+//! checks every answer against it. The request path asks an [`Index`] made from it, which pays, if little: of 1,600
+//! points it finds the owner in 3 ns, a binary search through bare values in 10, the HashRing in 15 (`benches/placement.rs`).
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
