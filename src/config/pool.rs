@@ -24,6 +24,7 @@ const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
 const MAX_CONNECTIONS: u64 = 4096;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Of a nutcracker.yml too, which cannot say it: a connect that hangs for ever helps nobody.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_LOCAL_MEMORY: u64 = 64 << 20;
