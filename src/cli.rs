@@ -103,13 +103,18 @@ enum Action {
     /// Run the proxy (what happens without a subcommand, too)
     Run(RunOptions),
     /// Check a configuration file: all errors and traps, each with its line; exit code 0 or 1
-    Check { file: PathBuf },
+    Check {
+        /// Outrigger's own format, or a nutcracker.yml
+        file: PathBuf,
+    },
     /// Say which server keys belong to, and why
     Explain {
         /// Configuration file [default: the embedded one]
         #[arg(short, long, alias = "conf-file", value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Name of the pool
         pool: String,
+        /// Keys, as clients send them
         #[arg(required = true, value_name = "KEY")]
         keys: Vec<String>,
     },

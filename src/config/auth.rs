@@ -15,22 +15,17 @@ const MAX_PASSWORD_FILE: u64 = 64 * 1024;
 
 /// What the value means; `None` if it is wrong, which has been reported then.
 pub(super) fn credentials(value: Value<'_>, base: &Path) -> Option<Credentials> {
-    let own = value.context.dialect == Dialect::Outrigger;
-    match &value.node.kind {
-        Kind::Mapping(_) if own => from_mapping(value, base),
-        Kind::Scalar { .. } if value.node.scalar().is_some() => {
-            Some(Credentials { username: None, password: Secret(value.node.scalar()?.to_owned()) })
-        }
-        _ => {
-            let allowed = if own {
-                "a password, or a mapping with username and one of password, password_file, password_env"
-            } else {
-                "a password"
-            };
-            value.reject(&format!("allowed: {allowed}"));
-            None
-        }
+    if value.context.dialect == Dialect::Outrigger && matches!(value.node.kind, Kind::Mapping(_)) {
+        return from_mapping(value, base);
     }
+    let allowed = match value.context.dialect {
+        Dialect::Outrigger => {
+            "allowed: a password, or a mapping with username and one of password, password_file, password_env"
+        }
+        Dialect::Twemproxy => "allowed: a password",
+    };
+    let password = value.text(allowed)?.to_owned();
+    Some(Credentials { username: None, password: Secret(password) })
 }
 
 fn from_mapping(value: Value<'_>, base: &Path) -> Option<Credentials> {
@@ -53,13 +48,7 @@ fn from_mapping(value: Value<'_>, base: &Path) -> Option<Credentials> {
     let password = match one.key {
         "password_file" => from_file(*one, base)?,
         "password_env" => from_environment(*one)?,
-        _ => match one.node.scalar() {
-            Some(text) => text.to_owned(),
-            None => {
-                report.error(one.node.at, "empty 'password' in 'redis_auth'; allowed: text");
-                return None;
-            }
-        },
+        _ => one.text("allowed: text")?.to_owned(),
     };
     Some(Credentials { username, password: Secret(password) })
 }

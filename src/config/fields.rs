@@ -8,6 +8,8 @@ use super::yaml::{Kind, Node};
 /// The entries of one mapping. `finish` must be called last.
 pub(super) struct Fields<'a> {
     entries: Vec<(&'a Node, &'a str, &'a Node)>,
+    /// Entries whose key was there before; reported already.
+    duplicates: Vec<(&'a Node, &'a Node)>,
     /// Every key asked for: what the unknown ones are compared with.
     known: Vec<&'static str>,
     given: Places,
@@ -42,6 +44,7 @@ impl<'a> Fields<'a> {
             return None;
         };
         let mut entries: Vec<(&Node, &str, &Node)> = Vec::with_capacity(pairs.len());
+        let mut duplicates = Vec::new();
         for (key, value) in pairs {
             let Kind::Scalar { text, .. } = &key.kind else {
                 context
@@ -56,11 +59,12 @@ impl<'a> Fields<'a> {
                     first.at.line
                 );
                 context.report.error(key.at, message);
+                duplicates.push((key, value));
             } else {
                 entries.push((key, text, value));
             }
         }
-        Some(Self { entries, known: Vec::new(), given: Places::default(), what: what.to_owned(), context })
+        Some(Self { entries, duplicates, known: Vec::new(), given: Places::default(), what: what.to_owned(), context })
     }
 
     /// The value of a key, if it is there.
@@ -89,9 +93,15 @@ impl<'a> Fields<'a> {
         if self.context.dialect == dialect { self.read(key, default, read) } else { default }
     }
 
-    /// Every entry, whatever its key.
-    pub fn rest(&mut self) -> impl Iterator<Item = (&'a Node, &'a Node)> {
-        std::mem::take(&mut self.entries).into_iter().map(|(key, _, value)| (key, value))
+    /// Every entry, whatever its key, duplicates too.
+    pub fn all(self) -> Vec<(&'a Node, &'a Node)> {
+        let entries = self.entries.into_iter().map(|(key, _, value)| (key, value));
+        entries.chain(self.duplicates).collect()
+    }
+
+    /// The keys of those entries that nobody asked for whose value is `like` this; they are taken out.
+    pub fn take_like(&mut self, like: impl Fn(&Node) -> bool) -> Vec<&'a Node> {
+        self.entries.extract_if(.., |(_, _, value)| like(value)).map(|(key, ..)| key).collect()
     }
 
     /// Reports every key that was not asked for. `hide`: keys may be misplaced secrets and are not shown.

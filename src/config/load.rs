@@ -82,11 +82,11 @@ fn read(name: &str, text: &str, report: &Report<'_>) -> Option<(Settings, Dialec
     let base = Path::new(name).parent().unwrap_or(Path::new(""));
     let mut settings = globals::defaults(dialect);
     let pools = match dialect {
-        Dialect::Twemproxy => Fields::of(root, "the file", context)?.rest().collect(),
+        Dialect::Twemproxy => Fields::of(root, "the file", context)?.all(),
         Dialect::Outrigger => own_pools(root, &mut settings, context)?,
     };
     let pools: Vec<_> = pools.into_iter().filter_map(|(name, node)| pool(name, node, context, base)).collect();
-    check_listens(&pools, report);
+    check_listens(&pools, settings.stats_listen.as_deref(), report);
     settings.pools = pools.into_iter().map(|(settings, _)| settings).collect();
     settings.pools.sort_by(|a, b| server_order(&a.name).cmp(&server_order(&b.name)));
     Some((settings, dialect))
@@ -97,12 +97,20 @@ fn own_pools<'a>(root: &'a Node, settings: &mut Settings, context: Context<'a>) 
     let mut fields = Fields::of(root, "the file", context)?;
     let pools = fields.value("pools");
     globals::read(&mut fields, settings, context);
+    let misplaced = fields.take_like(is_pool);
+    for key in &misplaced {
+        let name = key.describe();
+        context.report.error(key.at, format!("a pool beside `pools:`: {name}; allowed: below it, indented further"));
+    }
     fields.finish(false);
     let Some(value) = pools else {
         context.report.error(root.at, "missing key in the file: 'pools'; required: at least one pool below it");
         return None;
     };
-    let pools: Vec<_> = Fields::of(value.node, "'pools'", context)?.rest().collect();
+    if !misplaced.is_empty() && value.node.is_nothing() {
+        return None;
+    }
+    let pools = Fields::of(value.node, "'pools'", context)?.all();
     if pools.is_empty() {
         value.reject("allowed: at least one pool");
     }
@@ -113,7 +121,6 @@ fn own_pools<'a>(root: &'a Node, settings: &mut Settings, context: Context<'a>) 
 fn recognise(root: &Node) -> Dialect {
     const GLOBAL_KEYS: [&str; 6] = ["pools", "workers", "admin", "log", "drain_timeout", "limits"];
     let Kind::Mapping(entries) = &root.kind else { return Dialect::Outrigger };
-    let is_pool = |node: &Node| node.get("listen").is_some_and(|v| v.scalar().is_some()) || node.list("servers");
     let pools = entries.iter().find(|(key, _)| key.scalar() == Some("pools"));
     if pools.is_some_and(|(_, value)| !is_pool(value)) {
         return Dialect::Outrigger;
@@ -127,16 +134,18 @@ fn recognise(root: &Node) -> Dialect {
     }
 }
 
+/// Has what a pool has, and no level in between.
+fn is_pool(node: &Node) -> bool {
+    node.get("listen").is_some_and(|value| value.scalar().is_some())
+        || node.get("servers").is_some_and(|value| matches!(value.kind, Kind::Sequence(_)))
+}
+
 impl Node {
     fn get(&self, key: &str) -> Option<&Node> {
         match &self.kind {
             Kind::Mapping(entries) => entries.iter().find(|(k, _)| k.scalar() == Some(key)).map(|(_, v)| v),
             _ => None,
         }
-    }
-
-    fn list(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|value| matches!(value.kind, Kind::Sequence(_)))
     }
 }
 
@@ -155,11 +164,18 @@ fn refuse(oddity: Oddity, dialect: Dialect) -> Option<String> {
     Some(format!("{found} is not read here{whose}; allowed: {allowed}"))
 }
 
-/// Two pools cannot have one address.
-fn check_listens(pools: &[(PoolSettings, Span)], report: &Report<'_>) {
+/// Two pools cannot have one address, nor can the statistics have that of a pool.
+fn check_listens(pools: &[(PoolSettings, Span)], stats: Option<&str>, report: &Report<'_>) {
     let mut first: HashMap<String, &str> = HashMap::new();
     for (pool, at) in pools {
         let address = pool.listen.to_string();
+        if stats == Some(&address) {
+            let address = quoted(&address);
+            report.error(
+                *at,
+                format!("duplicate listen address: {address}; the statistics have it already, allowed: once"),
+            );
+        }
         if let Some(other) = first.get(&address) {
             let (address, other) = (quoted(&address), quoted(other));
             report

@@ -19,9 +19,12 @@ use super::yaml::{Kind, Node};
 
 /// twemproxy's numbers are C ints.
 const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
-const POSITIVE_INT: std::ops::RangeInclusive<u64> = 1..=i32::MAX as u64;
+
+/// More connections than this to one server help nobody; a nutcracker.yml may ask for them all the same.
+const MAX_CONNECTIONS: u64 = 4096;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Of a nutcracker.yml too, which cannot say it: a connect that hangs for ever helps nobody.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_LOCAL_MEMORY: u64 = 64 << 20;
@@ -54,6 +57,7 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
     let reuseport = fields.read_in(Twemproxy, "reuseport", false, |v| v.boolean());
     let settings = PoolSettings {
         name: pool_name.to_owned(),
+        // Without one there is an error in the report, and nobody sees this.
         listen: listen.clone().unwrap_or(super::ListenAddress::Tcp { host: String::new(), port: 0 }),
         protocol: protocol.unwrap_or(Protocol::Redis),
         hash: fields.read("hash", KeyHash::default(), |v| v.choice(&KeyHash::ALL)),
@@ -61,14 +65,14 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
         distribution: fields.read("distribution", Distribution::default(), |v| v.choice(&Distribution::ALL)),
         timeout: unless_zero(fields.read("timeout", default_timeout, |v| v.duration())),
         connect_timeout: unless_zero(connect_timeout),
-        backlog: fields.read("backlog", 512, |v| v.number(POSITIVE_INT)) as u32,
+        backlog: fields.read("backlog", 512, |v| v.number(INT)) as u32,
         client_connections: (client_connections > 0).then_some(client_connections),
         tcpkeepalive: fields.read("tcpkeepalive", false, |v| v.boolean()),
         preconnect: fields.read("preconnect", false, |v| v.boolean()),
         auto_eject_hosts: fields.read("auto_eject_hosts", false, |v| v.boolean()),
         server_retry_timeout: fields.read("server_retry_timeout", DEFAULT_RETRY_TIMEOUT, |v| v.duration()),
         server_failure_limit: fields.read("server_failure_limit", 2, |v| v.number(INT)) as u32,
-        server_connections: fields.read("server_connections", 1, |v| v.number(1..=4096)) as usize,
+        server_connections: fields.read("server_connections", 1, connections) as usize,
         redis_auth: fields.read("redis_auth", None, |v| credentials(v, base).map(Some)),
         redis_db: fields.read("redis_db", 0, |v| v.number(INT)) as u32,
         local_memory: fields.read_in(Outrigger, "local_memory", DEFAULT_LOCAL_MEMORY, |v| v.size(1 << 20..=1 << 40)),
@@ -110,6 +114,13 @@ fn protocol(fields: &mut Fields<'_>, context: Context<'_>) -> Option<Protocol> {
     }
 }
 
+fn connections(value: Value<'_>) -> Option<u64> {
+    match value.context.dialect {
+        Dialect::Outrigger => value.number(1..=MAX_CONNECTIONS),
+        Dialect::Twemproxy => value.number(1..=*INT.end()).map(|n| n.min(MAX_CONNECTIONS)),
+    }
+}
+
 /// Exactly two bytes.
 fn hash_tag(value: Value<'_>) -> Option<HashTag> {
     let allowed = "allowed: exactly two bytes, in quotes (\"{}\")";
@@ -130,10 +141,9 @@ fn redis_only(given: &Given<'_>, context: Context<'_>) {
         context.report.error(at, format!("'redis_auth' in a memcached pool; {advice}"));
     }
     if let Some(at) = given.places.of("redis_db") {
-        let message = format!("'redis_db' in a memcached pool; {advice}");
         match context.dialect {
-            Dialect::Outrigger => context.report.error(at, message),
-            Dialect::Twemproxy => context.report.warn(at, format!("{message}; it has no effect")),
+            Dialect::Outrigger => context.report.error(at, format!("'redis_db' in a memcached pool; {advice}")),
+            Dialect::Twemproxy => context.report.warn(at, "redis_db has no effect in a memcached pool"),
         }
     }
 }

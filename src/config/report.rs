@@ -70,6 +70,8 @@ impl<'t> Report<'t> {
         let sorted = |cell: RefCell<Vec<Problem>>| {
             let mut problems = cell.into_inner();
             problems.sort_by_key(|problem| problem.position);
+            // What an alias stands for is read once for each alias.
+            problems.dedup();
             problems
         };
         (sorted(self.errors), sorted(self.warnings))

@@ -50,12 +50,12 @@ struct File {
     #[schemars(extend("minProperties" = 1))]
     pools: BTreeMap<String, Pool>,
     /// Threads that serve clients: a number, or auto, one per usable core.
-    #[schemars(schema_with = "workers", extend("default" = "auto"))]
+    #[schemars(default, schema_with = "workers", extend("default" = "auto"))]
     workers: Option<()>,
     admin: Option<Admin>,
     log: Option<Log>,
     /// How long SIGTERM waits for what is in flight: ms, or with a unit.
-    #[schemars(schema_with = "duration", extend("default" = "20s"))]
+    #[schemars(default, schema_with = "duration", extend("default" = "20s"))]
     drain_timeout: Option<()>,
     limits: Option<Limits>,
 }
@@ -74,13 +74,13 @@ struct Admin {
 #[schemars(deny_unknown_fields)]
 struct Log {
     /// From 0 or emerg, emergencies only, to 11 or pverb, everything.
-    #[schemars(schema_with = "level", extend("default" = "notice"))]
+    #[schemars(default, schema_with = "level", extend("default" = "notice"))]
     level: Option<()>,
     /// A file, which SIGHUP opens anew, or stderr.
     #[schemars(extend("default" = "stderr"))]
     file: Option<String>,
     /// Lines of text, or of JSON.
-    #[schemars(schema_with = "log_format", extend("default" = "text"))]
+    #[schemars(default, schema_with = "log_format", extend("default" = "text"))]
     format: Option<()>,
 }
 
@@ -89,19 +89,19 @@ struct Log {
 #[schemars(deny_unknown_fields)]
 struct Limits {
     /// Largest request: bytes, or with a unit.
-    #[schemars(schema_with = "size", extend("default" = "524352KiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "524352KiB"))]
     max_request_bytes: Option<()>,
     /// Largest reply of a server: bytes, or with a unit.
-    #[schemars(schema_with = "size", extend("default" = "1GiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "1GiB"))]
     max_response_bytes: Option<()>,
     /// Longest key: bytes, or with a unit. memcached itself stops at 250.
-    #[schemars(schema_with = "size", extend("default" = "64KiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "64KiB"))]
     max_key_bytes: Option<()>,
     /// Most arguments of one request, its name included.
     #[schemars(extend("default" = 1_048_576))]
     max_arguments: Option<u32>,
     /// Longest command line (inline Redis, memcached): bytes, or with a unit.
-    #[schemars(schema_with = "size", extend("default" = "64KiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "64KiB"))]
     max_line_bytes: Option<()>,
     /// Deepest nesting of a reply.
     #[schemars(range(min = 1, max = 128), extend("default" = 32))]
@@ -110,13 +110,13 @@ struct Limits {
     #[schemars(range(min = 1), extend("default" = 1024))]
     max_session_requests: Option<u32>,
     /// Unsent reply bytes of one client before it is read no further; one larger reply is allowed.
-    #[schemars(schema_with = "size", extend("default" = "1MiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "1MiB"))]
     max_session_bytes: Option<()>,
     /// Unanswered requests on one server connection before its clients wait.
     #[schemars(range(min = 1), extend("default" = 8192))]
     max_connection_requests: Option<u32>,
     /// Unsent request bytes on one server connection before its clients wait; one larger request is allowed.
-    #[schemars(schema_with = "size", extend("default" = "16MiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "16MiB"))]
     max_connection_bytes: Option<()>,
 }
 
@@ -127,7 +127,7 @@ struct Pool {
     /// Where clients connect: host:port, a /path, or a /path and permissions, "/run/cache.sock 0666".
     listen: String,
     /// What the servers speak.
-    #[schemars(schema_with = "protocol", extend("default" = "memcached"))]
+    #[schemars(default, schema_with = "protocol", extend("default" = "memcached"))]
     protocol: Option<()>,
     /// twemproxy's spelling of `protocol: redis`; one of the two.
     #[schemars(extend("default" = false))]
@@ -136,21 +136,21 @@ struct Pool {
     #[schemars(length(min = 1))]
     servers: Vec<String>,
     /// How a key becomes a number.
-    #[schemars(schema_with = "hash", extend("default" = "fnv1a_64"))]
+    #[schemars(default, schema_with = "hash", extend("default" = "fnv1a_64"))]
     hash: Option<()>,
     /// Two bytes; only what lies between them in a key is hashed, if anything does.
     hash_tag: Option<String>,
     /// How numbers are spread over servers.
-    #[schemars(schema_with = "distribution", extend("default" = "ketama"))]
+    #[schemars(default, schema_with = "distribution", extend("default" = "ketama"))]
     distribution: Option<()>,
     /// From the arrival of a request to its reply: ms, or with a unit; 0: no limit.
-    #[schemars(schema_with = "duration", extend("default" = "1s"))]
+    #[schemars(default, schema_with = "duration", extend("default" = "1s"))]
     timeout: Option<()>,
     /// For a new server connection with its handshake: ms, or with a unit; 0: no limit.
-    #[schemars(schema_with = "duration", extend("default" = "500ms"))]
+    #[schemars(default, schema_with = "duration", extend("default" = "500ms"))]
     connect_timeout: Option<()>,
     /// Clients that may wait to be accepted, see listen(2).
-    #[schemars(range(min = 1), extend("default" = 512))]
+    #[schemars(extend("default" = 512))]
     backlog: Option<u32>,
     /// Most clients at a time; 0: no limit.
     #[schemars(extend("default" = 0))]
@@ -168,7 +168,7 @@ struct Pool {
     #[schemars(extend("default" = false))]
     auto_eject_hosts: Option<bool>,
     /// How long a server stays off the ring: ms, or with a unit.
-    #[schemars(schema_with = "duration", extend("default" = "30s"))]
+    #[schemars(default, schema_with = "duration", extend("default" = "30s"))]
     server_retry_timeout: Option<()>,
     /// Failures in a row that take a server off the ring.
     #[schemars(extend("default" = 2))]
@@ -179,7 +179,7 @@ struct Pool {
     #[schemars(extend("default" = 0))]
     redis_db: Option<u32>,
     /// Memory of each `local` server: bytes, or with a unit.
-    #[schemars(schema_with = "size", extend("default" = "64MiB"))]
+    #[schemars(default, schema_with = "size", extend("default" = "64MiB"))]
     local_memory: Option<()>,
 }
 

@@ -29,9 +29,10 @@ impl<'a> Value<'a> {
 
     /// The scalar as text; empty ones, lists and mappings are reported.
     pub fn text(&self, allowed: &str) -> Option<&'a str> {
+        let null = self.context.dialect == Dialect::Outrigger && self.node.is_null();
         match self.node.scalar() {
-            Some(text) => Some(text),
-            None => {
+            Some(text) if !null => Some(text),
+            _ => {
                 self.reject(allowed);
                 None
             }
@@ -100,10 +101,19 @@ impl<'a> Value<'a> {
 }
 
 impl Node {
-    /// The text of a scalar that is not empty; `key:` alone and, without quotes, `~` and `null` are empty.
+    /// `key:` with nothing behind it.
+    pub fn is_nothing(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { plain: true, text, .. } if text.is_empty())
+    }
+
+    /// YAML's null spelled out, which is text like any other to twemproxy.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { plain: true, text, .. } if matches!(text.as_str(), "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The text of a scalar that is not empty.
     pub fn scalar(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar { plain: true, text, .. } if matches!(text.as_str(), "~" | "null") => None,
             Kind::Scalar { text, .. } if !text.is_empty() => Some(text),
             _ => None,
         }

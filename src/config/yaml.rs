@@ -55,7 +55,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, (Span, String)> {
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|e| {
             let at = span_at(text, *e.marker(), *e.marker());
-            (at, format!("not YAML: {}", e.kind()))
+            (at, format!("not YAML: {}{}", e.kind(), hint(text, at, &e.kind().to_string())))
         })?;
         let at = span_at(text, span.start, span.end);
         builder.event(event, at, span.end.line() > span.start.line())?;
@@ -64,6 +64,20 @@ pub(super) fn parse(text: &str) -> Result<Tree, (Span, String)> {
         }
     }
     Ok(Tree { root: builder.root, oddities: builder.oddities })
+}
+
+/// What is mostly the matter where the parser's words do not say it.
+fn hint(text: &str, at: Span, reason: &str) -> &'static str {
+    let special = |c: char| "{}[]&*!%@`|>".contains(c);
+    if reason.contains("quoted scalar") {
+        "; is there a quote missing, here or above?"
+    } else if reason.contains("tab") {
+        "; allowed: spaces"
+    } else if !reason.contains("unclosed") && text.get(at.start..).is_some_and(|rest| rest.starts_with(special)) {
+        "; a value that begins with one of {}[]&*!%@`|> needs quotes"
+    } else {
+        ""
+    }
 }
 
 /// Parents that are not closed yet, innermost last.
@@ -101,7 +115,9 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 self.mark(at, anchor, tag.is_some(), false);
                 let plain = style == ScalarStyle::Plain;
-                let kind = Kind::Scalar { text: text.into_owned(), plain, multiline };
+                // The parser says `~` for a value that is not there.
+                let text = if plain && at.start == at.end { String::new() } else { text.into_owned() };
+                let kind = Kind::Scalar { text, plain, multiline };
                 self.finish(Open { node: Node { at, kind }, key: None, anchor, nodes_before: self.nodes });
             }
             Event::SequenceStart(style, anchor, tag) => {

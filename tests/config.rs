@@ -1,0 +1,370 @@
+//! Configuration files: bad ones by the full text of what is said about them, good ones by their settings, and all of
+//! `config/`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use outrigger::config::{self, Dialect, ListenAddress, PoolSettings, Protocol, ServerAddress};
+
+#[path = "config/damage.rs"]
+mod damage;
+
+/// Every `tests/config/X.yml` is answered with exactly `X.expected`; `BLESS=1` writes those anew.
+#[test]
+fn bad_files_and_traps_are_reported_in_full() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let files = yaml_files(&folder);
+    assert!(files.len() >= 10, "{files:?}");
+    for file in files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let said = match config::parse(name, &text) {
+            Ok(loaded) => loaded.warnings.iter().map(|warning| format!("{warning}\n")).collect(),
+            Err(errors) => format!("{errors}\n"),
+        };
+        let expected = file.with_extension("expected");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&expected, &said).unwrap();
+        }
+        assert_eq!(said, std::fs::read_to_string(&expected).unwrap_or_default(), "{name}");
+        assert!(!said.is_empty(), "{name} is a bad file or a trap");
+        assert!(!said.contains("hunter2"), "{name} gives a secret away");
+    }
+}
+
+#[test]
+fn samples_load_without_a_warning() {
+    let files = yaml_files(&samples());
+    assert_eq!(files.len(), 6, "{files:?}");
+    for file in files {
+        let loaded = config::load_file(&file).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(loaded.warnings, [], "{}", file.display());
+        let twemproxys = file.file_name().unwrap() == "nutcracker.yml";
+        assert_eq!(loaded.dialect == Dialect::Twemproxy, twemproxys, "{}", file.display());
+    }
+}
+
+#[test]
+fn the_default_has_both_protocols_on_local_servers() {
+    let settings = config::default_settings();
+    let pools: Vec<_> = settings.pools.iter().map(|pool| (pool.listen.to_string(), pool.protocol)).collect();
+    let expected =
+        [("127.0.0.1:22121".to_owned(), Protocol::Redis), ("127.0.0.1:22122".to_owned(), Protocol::Memcached)];
+    assert_eq!(pools, expected);
+    for pool in &settings.pools {
+        assert_eq!(pool.servers.len(), 3);
+        assert!(pool.servers.iter().all(|server| server.address == ServerAddress::Local));
+    }
+}
+
+/// full.yml lists every key that the loader knows and that the schema has, no other.
+#[test]
+fn full_yml_the_schema_and_the_loader_know_the_same_keys() {
+    let text = std::fs::read_to_string(samples().join("full.yml")).unwrap();
+    let shown: BTreeSet<String> = text
+        .lines()
+        .map(|line| line.trim_start().trim_start_matches("# ").trim_start_matches(['#', ' ']))
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(key, rest)| is_key(key) && (rest.is_empty() || rest.starts_with(' ')))
+        .map(|(key, _)| key.to_owned())
+        .filter(|key| key != "example")
+        .collect();
+
+    let schema: serde_json::Value = serde_json::from_str(&config::json_schema()).unwrap();
+    let mut of_schema = BTreeSet::new();
+    property_names(&schema, &mut of_schema);
+    assert_eq!(shown, of_schema);
+
+    let everywhere_unknown = "zzzzz: 1\nadmin: {zzzzz: 1}\nlog: {zzzzz: 1}\nlimits: {zzzzz: 1}\n\
+                              pools: {p: {zzzzz: 1, redis_auth: {zzzzz: 1}}}\n";
+    let errors = config::parse("x.yml", everywhere_unknown).unwrap_err();
+    let of_loader: BTreeSet<String> = errors
+        .problems
+        .iter()
+        .filter(|problem| problem.message.starts_with("unknown key"))
+        .filter_map(|problem| problem.message.split_once("allowed: "))
+        .flat_map(|(_, keys)| keys.split(", ").map(str::to_owned))
+        .collect();
+    assert_eq!(of_loader, of_schema);
+}
+
+/// The values in full.yml are the defaults: a file with nothing but the required keys has the same settings.
+#[test]
+fn full_yml_shows_the_defaults_and_so_does_the_schema() {
+    let full = config::load_file(&samples().join("full.yml")).unwrap().settings;
+    let bare = "pools:\n  example:\n    listen: 127.0.0.1:22121\n    servers: [127.0.0.1:11211:1 one, 127.0.0.1:11212:1 two]\n";
+    let bare = config::parse("bare.yml", bare).unwrap().settings;
+    assert_eq!(format!("{full:#?}"), format!("{bare:#?}"));
+
+    let schema: serde_json::Value = serde_json::from_str(&config::json_schema()).unwrap();
+    let mut defaults = Vec::new();
+    property_defaults(&schema, &mut defaults);
+    assert!(defaults.len() > 30, "{defaults:?}");
+    let text = std::fs::read_to_string(samples().join("full.yml")).unwrap();
+    let lines: BTreeSet<&str> = text.lines().map(|line| line.trim_start_matches(['#', ' '])).collect();
+    for (key, value) in defaults {
+        let line = format!("{key}: {value}");
+        assert!(lines.contains(line.as_str()), "full.yml lacks `{line}`");
+    }
+}
+
+/// With Python's jsonschema, where it is installed: all samples in our own format are valid, the bad file is not.
+#[test]
+fn samples_follow_the_schema() {
+    let check = "import json, sys, yaml, jsonschema\n\
+                 schema = json.load(open(sys.argv[1]))\n\
+                 jsonschema.Draft202012Validator.check_schema(schema)\n\
+                 validator = jsonschema.Draft202012Validator(schema)\n\
+                 for name in sys.argv[2:]:\n    print(len(list(validator.iter_errors(yaml.safe_load(open(name))))))\n";
+    let probe = Command::new("python3").args(["-c", "import yaml, jsonschema"]).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: python3 with jsonschema and yaml is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let schema = folder.path().join("schema.json");
+    std::fs::write(&schema, config::json_schema()).unwrap();
+    let names =
+        ["default.yml", "full.yml", "memcached.yml", "minimal.yml", "redis.yml", "../tests/config/no-pools.yml"];
+    let files = names.map(|name| samples().join(name));
+    let output = Command::new("python3").arg("-c").arg(check).arg(&schema).args(&files).output().unwrap();
+    let counts = String::from_utf8_lossy(&output.stdout);
+    let counts: Vec<&str> = counts.lines().collect();
+    assert_eq!(counts.get(..5), Some(["0"; 5].as_slice()), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_ne!(counts.get(5), Some(&"0"));
+}
+
+#[test]
+fn a_nutcracker_yml_is_read_with_twemproxys_defaults() {
+    let loaded = config::load_file(&samples().join("nutcracker.yml")).unwrap();
+    let settings = loaded.settings;
+    assert_eq!(settings.stats_listen.as_deref(), Some("0.0.0.0:22222"));
+    let [beta, alpha, gamma] = &settings.pools[..] else { panic!("three pools") };
+    assert_eq!([&beta.name, &alpha.name, &gamma.name], ["beta", "alpha", "gamma"], "by length, then by bytes");
+    assert_eq!((alpha.protocol, beta.protocol), (Protocol::Redis, Protocol::Memcached));
+    assert_eq!(beta.hash_tag.map(|tag| tag.0), Some(*b"{}"));
+    assert_eq!((beta.backlog, beta.preconnect), (1024, true));
+    assert_eq!(beta.timeout, Some(Duration::from_millis(400)));
+    assert_eq!(beta.server_retry_timeout, Duration::from_millis(2000));
+    assert_eq!(gamma.listen, ListenAddress::Unix { path: PathBuf::from("/tmp/gamma.sock"), mode: Some(0o666) });
+    assert_eq!(gamma.servers[0].name, "one");
+
+    let bare = pool_of("p:\n  listen: h:1\n  servers:\n   - b:11211:1\n   - a:6379:1\n");
+    assert_eq!(bare.timeout, None, "twemproxy waits for ever");
+    assert_eq!(bare.connect_timeout, Some(Duration::from_millis(500)));
+    assert_eq!((bare.server_failure_limit, bare.server_retry_timeout), (2, Duration::from_secs(30)));
+    let names: Vec<&str> = bare.servers.iter().map(|server| server.name.as_str()).collect();
+    assert_eq!(names, ["b", "a:6379"], "in ring order");
+}
+
+#[test]
+fn our_own_format_adds_units_defaults_and_names() {
+    let text = "workers: 3\nadmin: {stats: off}\nlog: {level: debug, file: /tmp/x, format: json}\ndrain_timeout: 1m\n\
+                limits: {max_key_bytes: 1KiB, max_session_requests: 7}\n\
+                pools:\n  p:\n    listen: '[::1]:1'\n    redis: true\n    timeout: 2s\n    connect_timeout: 0\n\
+                \x20   client_connections: 9\n    local_memory: 1GiB\n    redis_auth: {username: me, password: hunter2}\n\
+                \x20   servers: [local:3 b, a:6379, '/run/s.sock c']\n";
+    let settings = config::parse("x.yml", text).unwrap().settings;
+    assert_eq!((settings.workers, settings.stats_listen.as_deref()), (Some(3), None));
+    assert_eq!((settings.log.level, settings.log.file.clone()), (7, Some(PathBuf::from("/tmp/x"))));
+    assert_eq!(settings.drain_timeout, Duration::from_secs(60));
+    assert_eq!((settings.limits.max_key_bytes, settings.session_limits.max_session_requests), (1024, 7));
+    let pool = &settings.pools[0];
+    assert_eq!(pool.listen, ListenAddress::Tcp { host: "::1".to_owned(), port: 1 });
+    assert_eq!((pool.timeout, pool.connect_timeout), (Some(Duration::from_secs(2)), None));
+    assert_eq!((pool.client_connections, pool.local_memory), (Some(9), 1 << 30));
+    let auth = pool.redis_auth.as_ref().unwrap();
+    assert_eq!((auth.username.as_deref(), auth.password.0.as_str()), (Some("me"), "hunter2"));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let servers: Vec<_> = pool.servers.iter().map(|s| (s.name.as_str(), s.address.to_string(), s.weight)).collect();
+    let expected = [("b", "local", 3), ("c", "/run/s.sock", 1), ("a:6379", "a:6379", 1)];
+    assert_eq!(servers, expected.map(|(name, address, weight)| (name, address.to_owned(), weight)));
+}
+
+#[test]
+fn passwords_come_from_files_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "pools: {p: {listen: 'h:1', redis: true, redis_auth: {password_file: secret}, servers: ['a:1']}}";
+    let file = folder.path().join("x.yml");
+    std::fs::write(&file, text).unwrap();
+    for (content, reason) in [(None, "No such file"), (Some("\n"), "it is empty"), (Some("pass word\n"), "")] {
+        if let Some(content) = content {
+            std::fs::write(folder.path().join("secret"), content).unwrap();
+        }
+        match config::load_file(&file) {
+            Ok(loaded) => assert_eq!(loaded.settings.pools[0].redis_auth.as_ref().unwrap().password.0, "pass word"),
+            Err(errors) => assert!(!reason.is_empty() && errors.to_string().contains(reason), "{errors}"),
+        }
+    }
+}
+
+#[test]
+fn anchors_work_in_our_own_format_and_nothing_blows_up() {
+    let text = "pools:\n  a: {listen: 'h:1', servers: &s ['a:1', 'b:1']}\n  b: {listen: 'h:2', servers: *s}\n";
+    assert_eq!(config::parse("x.yml", text).unwrap().settings.pools[1].servers.len(), 2);
+    let mut bomb = "a: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..12 {
+        bomb += &format!("b{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "));
+    }
+    let errors = config::parse("x.yml", &bomb).unwrap_err().to_string();
+    assert!(errors.contains("too large: the file unfolds to more than"), "{errors}");
+    for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000)] {
+        assert!(config::parse("x.yml", &deep).unwrap_err().to_string().starts_with("x.yml:1:"));
+    }
+}
+
+#[test]
+fn unreadable_files_say_why() {
+    let said = |path: &Path| config::load_file(path).unwrap_err().to_string();
+    assert_eq!(
+        said(Path::new("/nonexistent/x.yml")),
+        "/nonexistent/x.yml: cannot be read: No such file or directory (os error 2)"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    assert!(said(folder.path()).ends_with("cannot be read: Is a directory (os error 21)"));
+    assert!(said(Path::new("/dev/zero")).contains("larger than 16 MiB"));
+    let file = folder.path().join("latin1.yml");
+    std::fs::write(&file, b"a:\n  b: \xe9\n").unwrap();
+    assert!(said(&file).ends_with("not UTF-8 in line 2; allowed: UTF-8 text"));
+}
+
+/// What twemproxy accepts and refuses, asked of twemproxy itself where it is installed.
+#[test]
+fn a_nutcracker_yml_is_as_strict_as_twemproxy() {
+    let pool = |lines: &str| format!("p:\n  listen: 127.0.0.1:22121\n{lines}  servers:\n   - 127.0.0.1:1:1\n");
+    let listen = |listen: &str| format!("p:\n  listen: {listen}\n  servers:\n   - 127.0.0.1:1:1\n");
+    let server = |server: &str| format!("p:\n  listen: 127.0.0.1:22121\n  servers:\n   - {server}\n");
+    let cases = [
+        (true, pool("")),
+        (true, pool("  # a comment\n  hash: 'md5' # another\n")),
+        (true, pool("  redis: true\n  redis_auth: x\n  redis_db: 3\n")),
+        (true, pool("  hash_tag: \"$$\"\n")),
+        (true, pool("  timeout: 0\n  server_failure_limit: 0\n  client_connections: 7\n")),
+        (true, pool("  timeout: \"400\"\n  preconnect: 'true'\n")),
+        (false, format!("---\n{}", pool(""))),
+        (false, format!("%YAML 1.1\n---\n{}", pool(""))),
+        (false, format!("{}---\n{}", pool(""), pool(""))),
+        (false, String::new()),
+        (false, "p: {listen: 127.0.0.1:22121, servers: [127.0.0.1:1:1]}\n".to_owned()),
+        (false, "p:\n  listen: 127.0.0.1:22121\n  servers: [127.0.0.1:1:1]\n".to_owned()),
+        (false, "p:\n  listen: 127.0.0.1:22121\n  servers:\n".to_owned()),
+        (false, "p:\n  listen: 127.0.0.1:22121\n".to_owned()),
+        (false, "p:\n  servers:\n   - 127.0.0.1:1:1\n".to_owned()),
+        (false, pool("  hash: &h md5\n")),
+        (false, pool("  hash: !!str md5\n")),
+        (false, pool("  hash: MD5\n")),
+        (false, pool("  hash: md5\n  hash: md5\n")),
+        (false, pool("  hash:\n")),
+        (false, pool("  hash: \"\"\n")),
+        (false, pool("  hash_tag: \"{\"\n")),
+        (false, pool("  hash_tag: \"{}}\"\n")),
+        (false, pool("  distribution: consistent\n")),
+        (false, pool("  timeout: -1\n")),
+        (false, pool("  timeout: 1.5\n")),
+        (false, pool("  timeout: 400ms\n")),
+        (false, pool("  preconnect: yes\n")),
+        (false, pool("  preconnect: True\n")),
+        (false, pool("  server_connections: 0\n")),
+        (false, pool("  redis_auth: x\n")),
+        (false, pool("  colour: red\n")),
+        (false, pool("  connect_timeout: 100\n")),
+        (false, format!("{}q:\n  listen: 127.0.0.1:22121\n  servers:\n   - 127.0.0.1:1:1\n", pool(""))),
+        (false, format!("{}p:\n  listen: 127.0.0.1:22122\n  servers:\n   - 127.0.0.1:1:1\n", pool(""))),
+        (true, listen("::1:22121")),
+        (true, listen("/tmp/outrigger-test.sock 0666")),
+        (false, listen("22121")),
+        (false, listen("127.0.0.1:0")),
+        (false, listen("127.0.0.1:65536")),
+        (false, listen("127.0.0.1:x")),
+        (false, listen("/tmp/outrigger-test.sock 1777")),
+        (true, server("127.0.0.1:1:1 name")),
+        (true, server("/run/a.sock:1")),
+        (true, server("::1:6379:1")),
+        (true, server("127.0.0.1:1:1\n   - 127.0.0.1:1:1 again")),
+        (false, server("127.0.0.1:1:1\n   - 127.0.0.1:1:2")),
+        (false, server("127.0.0.1:1")),
+        (false, server("127.0.0.1:1:0")),
+        (false, server("127.0.0.1:1:-1")),
+        (false, server("127.0.0.1:0:1")),
+        (false, server("127.0.0.1:1:1  name")),
+        (false, server("127.0.0.1:1:1 a name")),
+        (false, server("/run/a.sock")),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (accepted, text)) in cases.iter().enumerate() {
+        let ours = config::parse("nutcracker.yml", text);
+        let own_format = ours.as_ref().is_ok_and(|loaded| loaded.dialect == Dialect::Outrigger);
+        assert!(ours.is_ok() == *accepted && !own_format, "{text}\n{:?}", ours.err().map(|errors| errors.to_string()));
+        let file = folder.path().join(format!("{i}.yml"));
+        std::fs::write(&file, text).unwrap();
+        let theirs = Command::new("nutcracker").arg("-t").arg("-c").arg(&file).stderr(Stdio::null()).status();
+        if let Ok(status) = theirs {
+            assert_eq!(status.success(), *accepted, "twemproxy itself:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems_are_read() {
+    let text = std::fs::read_to_string(samples().join("nutcracker.yml")).unwrap();
+    let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    assert_eq!(config::parse("x.yml", &windows).unwrap().settings.pools.len(), 3);
+    let errors = config::parse("x.yml", &windows.replace("hash: md5", "hash: m5")).unwrap_err().to_string();
+    let line = text.lines().position(|line| line.contains("hash: md5")).unwrap() + 1;
+    assert!(errors.starts_with(&format!("x.yml:{line}:9: bad value of 'hash': 'm5'; did you mean 'md5'?")), "{errors}");
+    assert!(errors.ends_with("|   hash: m5\n     |         ^^"), "{errors}");
+}
+
+#[test]
+fn what_unit_text_means_is_the_same_in_any_key() {
+    for (text, milliseconds) in [("500", 500), ("500ms", 500), ("2s", 2000), ("1m", 60_000), ("'2s'", 2000)] {
+        let text = format!("pools: {{p: {{listen: 'h:1', servers: ['a:1'], timeout: {text}}}}}");
+        let pool = pool_of(&text);
+        assert_eq!(pool.timeout, Some(Duration::from_millis(milliseconds)), "{text}");
+    }
+}
+
+fn pool_of(text: &str) -> PoolSettings {
+    config::parse("x.yml", text).unwrap_or_else(|errors| panic!("{errors}")).settings.pools.remove(0)
+}
+
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "yml")).collect();
+    files.sort();
+    files
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+fn property_names(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
+    each_property(schema, &mut |name, _| {
+        names.insert(name.to_owned());
+    });
+}
+
+fn property_defaults(schema: &serde_json::Value, defaults: &mut Vec<(String, String)>) {
+    each_property(schema, &mut |name, property| {
+        if let Some(default) = property.get("default") {
+            let shown = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            defaults.push((name.to_owned(), shown));
+        }
+    });
+}
+
+fn each_property(schema: &serde_json::Value, see: &mut dyn FnMut(&str, &serde_json::Value)) {
+    if let Some(properties) = schema.get("properties").and_then(|p| p.as_object()) {
+        properties.iter().for_each(|(name, property)| see(name, property));
+    }
+    for definition in schema.get("$defs").and_then(|d| d.as_object()).into_iter().flat_map(|d| d.values()) {
+        each_property(definition, see);
+    }
+}
