@@ -15,7 +15,7 @@ mod stream;
 
 pub use inbound::{Inbound, Input};
 pub use outbound::{Outbound, Payload};
-pub use pacer::{Pacer, Pacing};
+pub use pacer::Pacing;
 pub use pass::{Flush, Pass};
 pub use stream::Stream;
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Pacer, Pacing};
+use super::pacer::{self, Pacer, Pacing};
 
 /// Something with unwritten bytes that has marked itself dirty.
 pub trait Flush {
@@ -32,6 +32,8 @@ pub struct Pass {
     /// The other half of the double buffer: lets sockets mark themselves dirty again while the list is walked.
     flushing: RefCell<Vec<Rc<dyn Flush>>>,
     pacer: Cell<Pacer>,
+    /// Sessions that wait for a reply.
+    waiting: Cell<usize>,
 }
 
 impl Pass {
@@ -48,11 +50,13 @@ impl Pass {
             dirty: RefCell::default(),
             flushing: RefCell::default(),
             pacer: Cell::new(Pacer::new(pacing)),
+            waiting: Cell::new(0),
         })
     }
 
     /// Makes this the pass of the calling thread, for [`Pass::before_park`] and [`Pass::after_park`].
     pub fn install(self: &Rc<Self>) {
+        pacer::allow_short_pauses();
         CURRENT.set(Some(self.clone()));
     }
 
@@ -89,23 +93,32 @@ impl Pass {
         self.dirty.borrow_mut().push(dirty);
     }
 
+    /// Counts a session in or out of those that wait for a reply.
+    pub fn count_waiting(&self, waits: bool) {
+        let now = self.waiting.get();
+        self.waiting.set(if waits { now + 1 } else { now - 1 });
+    }
+
     /// Writes every dirty socket, then holds the loop up for a moment when that makes larger batches.
     fn finish(&self) {
-        let mut writes = 0;
+        let mut wrote = false;
         loop {
             let mut flushing = self.flushing.borrow_mut();
             std::mem::swap(&mut *flushing, &mut *self.dirty.borrow_mut());
             if flushing.is_empty() {
                 break;
             }
-            writes += flushing.len();
+            wrote = true;
             for dirty in flushing.drain(..) {
                 dirty.flush();
             }
         }
-        let mut pacer = self.pacer.get();
-        pacer.pass_ended(writes, self.now.get());
-        self.pacer.set(pacer);
+        if wrote {
+            let mut pacer = self.pacer.get();
+            let pause = pacer.pass_ended(self.waiting.get());
+            self.pacer.set(pacer);
+            pause.into_iter().for_each(pacer::pause);
+        }
     }
 
     /// The worker's one read buffer; never held across a suspension point.

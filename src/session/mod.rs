@@ -92,6 +92,8 @@ pub struct Session {
     dirty: Cell<bool>,
     /// The socket takes no more bytes for now.
     blocked: Cell<bool>,
+    /// Counted by the pass as waiting for a reply.
+    waiting: Cell<bool>,
     /// Not reading until there is room.
     paused: Cell<bool>,
     /// Nothing more is read; ends when all that is owed is sent.
@@ -117,6 +119,7 @@ impl Session {
             waker: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
+            waiting: Cell::new(false),
             paused: Cell::new(false),
             closing: Cell::new(false),
             broken: Cell::new(false),
@@ -129,6 +132,7 @@ impl Session {
         self.pool.cells().client_connections_total.increment();
         poll_fn(|cx| self.poll(cx)).await;
         self.broken.set(true);
+        self.count_waiting();
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
         }
@@ -222,6 +226,14 @@ impl Session {
                 }
             }
         }
+        self.count_waiting();
+    }
+
+    fn count_waiting(&self) {
+        let waits = !self.broken.get() && self.replies.borrow().unanswered() > 0;
+        if self.waiting.replace(waits) != waits {
+            self.shared.pass.count_waiting(waits);
+        }
     }
 
     /// Whether less than 1/`fraction` of what the session may be owed and may hold is taken.
@@ -258,6 +270,7 @@ impl Session {
 
     /// After replies came or went: write what there is, and wake the task when it can go on.
     fn progressed(self: &Rc<Self>) {
+        self.count_waiting();
         let replies = self.replies.borrow();
         if !replies.out.is_empty() && !self.blocked.get() {
             self.mark_dirty();
