@@ -1,0 +1,157 @@
+//! Multi-key gets over several servers, merged in the order of the keys; and `flush_all`, which goes to all of them.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::super::Step;
+use super::super::merge::{Merge, Part, Parts};
+use super::Request;
+use crate::backend::{Expect, Requester, Ticket};
+use crate::protocol::memcached::{reply, response};
+
+/// The keys of one server.
+struct Fragment {
+    server: usize,
+    /// Indexes of the keys in the request.
+    keys: Vec<usize>,
+}
+
+impl Request<'_, '_> {
+    pub(super) fn gather(&mut self) -> Step {
+        let pool = &self.session.pool;
+        let mut fragments: Vec<Fragment> = Vec::new();
+        // By server: the index of its fragment.
+        let mut places = vec![usize::MAX; pool.servers()];
+        let mut order = Vec::with_capacity(self.parsed.keys.len());
+        for index in 0..self.parsed.keys.len() {
+            let Some(server) = pool.route(self.key(index)) else { return self.no_server() };
+            if places[server] == usize::MAX {
+                places[server] = fragments.len();
+                fragments.push(Fragment { server, keys: Vec::new() });
+            }
+            fragments[places[server]].keys.push(index);
+            order.push((places[server], self.parsed.keys[index]));
+        }
+        match &fragments[..] {
+            [only] => self.forward(only.server),
+            _ => self.send_fragments(&fragments, order),
+        }
+    }
+
+    fn send_fragments(&mut self, fragments: &[Fragment], order: Vec<(usize, (u32, u32))>) -> Step {
+        let session = self.session;
+        if let Some(full) = fragments.iter().map(|f| self.connection(f.server)).find(|c| !c.has_room()) {
+            return session.wait_for(full);
+        }
+        let line = Bytes::copy_from_slice(&self.input.bytes()[..self.length]);
+        let gather = Gather { parts: Parts::new(fragments.len()), line, order };
+        let ticket = session.replies.borrow_mut().reserve_merge(Box::new(gather));
+        session.pool.cells().fragments.add(fragments.len() as u64);
+        let expect = Expect::Memcached(self.parsed.verb.expect());
+        for (part, fragment) in fragments.iter().enumerate() {
+            let requester: Rc<dyn Requester> = session.clone();
+            let ticket = Ticket { part: part as u32, ..ticket };
+            self.connection(fragment.server).send(Some(requester), ticket, expect, |out, pass| {
+                self.write_fragment(out.tail(pass), fragment);
+            });
+        }
+        self.input.skip(self.length);
+        Step::Next
+    }
+
+    /// The command and, of `gat`, the expiry time, as the client wrote them; then the keys of this fragment.
+    fn write_fragment(&self, out: &mut Vec<u8>, fragment: &Fragment) {
+        let first = self.parsed.keys.first().map_or(0, |k| k.0 as usize);
+        let head = self.input.bytes()[..first].trim_ascii();
+        out.extend_from_slice(head);
+        for &key in &fragment.keys {
+            out.push(b' ');
+            out.extend_from_slice(self.key(key));
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// To every server; `OK` when all have answered so.
+    pub(super) fn flush_all(&mut self) -> Step {
+        let session = self.session;
+        let servers = session.pool.servers();
+        if let Some(full) = (0..servers).map(|s| self.connection(s)).find(|c| !c.has_room()) {
+            return session.wait_for(full);
+        }
+        let noreply = self.parsed.noreply;
+        let merge = Box::new(Unanimous { parts: Parts::new(servers) });
+        let ticket = (!noreply).then(|| session.replies.borrow_mut().reserve_merge(merge));
+        let expect = Expect::Memcached(self.parsed.verb.expect());
+        for server in 0..servers {
+            let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
+            let ticket = Ticket { part: server as u32, ..ticket.unwrap_or_default() };
+            self.connection(server).send(requester, ticket, expect, |out, pass| {
+                let (before, after) = self.parsed.forward_parts(&self.input.bytes()[..self.length]);
+                let out = out.tail(pass);
+                out.extend_from_slice(before);
+                out.extend_from_slice(after);
+            });
+        }
+        self.input.skip(self.length);
+        Step::Next
+    }
+}
+
+/// The values in the order of the keys; misses left out; an error of any server is the error of the whole, since there
+/// is no room for it beside values.
+struct Gather {
+    parts: Parts,
+    /// The request.
+    line: Bytes,
+    /// By key: the index of its fragment, and where it stands in the line.
+    order: Vec<(usize, (u32, u32))>,
+}
+
+impl Merge for Gather {
+    fn accept(&mut self, index: usize, part: Part) -> bool {
+        self.parts.accept(index, part)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(error) = first_error(&self.parts) {
+            return out.extend_from_slice(error);
+        }
+        let values = |part| match part {
+            &Part::Reply(ref reply) | &Part::Error(ref reply) => response::values(reply).peekable(),
+        };
+        let mut sources: Vec<_> = self.parts.iter().map(values).collect();
+        for &(fragment, (start, end)) in &self.order {
+            let key = &self.line[start as usize..end as usize];
+            if let Some(value) = sources[fragment].next_if(|value| value.key == key) {
+                out.extend_from_slice(value.whole);
+            }
+        }
+        out.extend_from_slice(reply::END);
+    }
+}
+
+/// The first error, or what all have said.
+struct Unanimous {
+    parts: Parts,
+}
+
+impl Merge for Unanimous {
+    fn accept(&mut self, index: usize, part: Part) -> bool {
+        self.parts.accept(index, part)
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        match (first_error(&self.parts), self.parts.iter().next()) {
+            (Some(text), _) | (None, Some(Part::Reply(text) | Part::Error(text))) => out.extend_from_slice(text),
+            (None, None) => reply::write_line(out, "OK"),
+        }
+    }
+}
+
+fn first_error(parts: &Parts) -> Option<&[u8]> {
+    parts.iter().find_map(|part| match part {
+        Part::Error(error) => Some(&error[..]),
+        Part::Reply(reply) => response::error_line(reply),
+    })
+}

@@ -1,0 +1,143 @@
+//! memcached requests: single-key ones go to their server verbatim, multi-key gets in fragments, `flush_all` to all.
+//!
+//! `noreply` is never sent on: the server answers, and the answer is dropped. A server that answers although it should
+//! not (memcached does, when it cannot make out the `noreply`) would otherwise shift every later reply by one.
+
+mod gather;
+mod stats;
+
+use std::rc::Rc;
+
+use super::{Scratch, Session, Step};
+use crate::backend::{Connection, Expect, Failure, Requester, Ticket};
+use crate::io::{Input, Payload};
+use crate::protocol::memcached::request::{self, Outcome};
+use crate::protocol::memcached::{Request as Parsed, Verb, reply};
+
+/// What a memcached session remembers.
+#[derive(Default)]
+pub(super) struct State {
+    /// Bytes of a refused data block that are still to come, and to be thrown away.
+    discard: u64,
+}
+
+/// One request on its way through the session.
+struct Request<'a, 'b> {
+    session: &'a Rc<Session>,
+    parsed: &'a Parsed,
+    input: &'a mut Input<'b>,
+    /// Its length in the input.
+    length: usize,
+}
+
+/// Takes the request at the front of the input.
+pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scratch, input: &mut Input<'_>) -> Step {
+    if state.discard > 0 {
+        let now = state.discard.min(input.bytes().len() as u64);
+        input.skip(now as usize);
+        state.discard -= now;
+        return Step::Next;
+    }
+    let parsed = &mut scratch.text;
+    match request::parse(input.bytes(), &session.shared.limits, parsed) {
+        Outcome::Complete { consumed } => Request { session, parsed, input, length: consumed }.dispatch(),
+        Outcome::Incomplete { need } => {
+            input.incomplete(need);
+            Step::Incomplete
+        }
+        Outcome::Rejected { consumed, skip, reply } => {
+            input.skip(consumed);
+            state.discard = skip;
+            if !parsed.noreply {
+                session.answer(|out| reply::write_line(out, &reply.to_string()));
+            }
+            Step::Next
+        }
+        Outcome::Fatal { reply } => {
+            session.pool.cells().client_err.increment();
+            session.answer(|out| reply::write_line(out, &reply.to_string()));
+            Step::Close
+        }
+    }
+}
+
+/// What a client is told when its request got no reply.
+pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
+    reply::write_server_error(out, &failure.to_string());
+}
+
+impl Request<'_, '_> {
+    fn dispatch(&mut self) -> Step {
+        match self.parsed.verb {
+            Verb::Quit => {
+                self.input.skip(self.length);
+                Step::Close
+            }
+            Verb::Version => self.answer(|out, _| reply::write_line(out, concat!("VERSION ", env!("CARGO_PKG_VERSION")))),
+            Verb::Verbosity => self.answer(|out, _| reply::write_line(out, "OK")),
+            Verb::Stats => self.stats(),
+            Verb::FlushAll => self.flush_all(),
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if self.parsed.keys.len() > 1 => self.gather(),
+            _ => self.forward_by_key(),
+        }
+    }
+
+    fn key(&self, index: usize) -> &[u8] {
+        let range = self.parsed.keys.get(index).copied().unwrap_or_default();
+        self.input.bytes().get(range.0 as usize..range.1 as usize).unwrap_or_default()
+    }
+
+    /// Answers here and takes the request.
+    fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
+        if !self.parsed.noreply {
+            self.session.answer(|out| write(out, self));
+        }
+        self.input.skip(self.length);
+        Step::Next
+    }
+
+    fn no_server(&mut self) -> Step {
+        self.answer(|out, r| {
+            reply::write_server_error(out, &format!("no live server in pool {}", r.session.pool.settings.name));
+        })
+    }
+
+    fn forward_by_key(&mut self) -> Step {
+        match self.session.pool.route(self.key(0)) {
+            Some(server) => self.forward(server),
+            None => self.no_server(),
+        }
+    }
+
+    /// Hands the request, without its `noreply`, to a server.
+    fn forward(&mut self, server: usize) -> Step {
+        let session = self.session;
+        let connection = session.pool.connection(server, session.id);
+        if !connection.has_room() {
+            return session.wait_for(connection);
+        }
+        let expect = Expect::Memcached(self.parsed.verb.expect());
+        let (requester, ticket) = if self.parsed.noreply {
+            (None, Ticket::default())
+        } else {
+            let requester: Rc<dyn Requester> = session.clone();
+            (Some(requester), session.replies.borrow_mut().reserve())
+        };
+        let (parsed, input, length) = (self.parsed, &mut *self.input, self.length);
+        connection.send(requester, ticket, expect, |out, pass| {
+            if parsed.noreply {
+                let (before, after) = parsed.forward_parts(&input.bytes()[..length]);
+                out.push(Payload::Borrowed(before), pass);
+                out.push(Payload::Borrowed(after), pass);
+                input.skip(length);
+            } else {
+                out.push(input.take(length), pass);
+            }
+        });
+        Step::Next
+    }
+
+    fn connection(&self, server: usize) -> &Rc<Connection> {
+        self.session.pool.connection(server, self.session.id)
+    }
+}
