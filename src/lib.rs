@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod hash;
+pub mod local;
 pub mod protocol;
 pub mod ring;
