@@ -1,0 +1,15 @@
+//! In-process servers: what a pool's `local` servers are, so that Outrigger starts with no configuration at all.
+//!
+//! They are real servers on private unix sockets, reached by the normal path (connections, pipelining, ring):
+//! ```text
+//!   proxy ══ unix socket ══► connection ──bytes──► engine (redis | memcached) ──► store
+//!                            one thread and one LocalRuntime for all of them
+//! ```
+//! Engines are sans-I/O: bytes in, bytes out, `now` is an argument.
+
+mod memcached;
+mod redis;
+mod server;
+mod store;
+
+pub use server::{LocalServer, LocalServers};
