@@ -18,9 +18,9 @@ pub(super) fn is_allowed_before_auth(command: &Command) -> bool {
 }
 
 impl Request<'_, '_> {
-    pub(super) fn answer_locally(&mut self, command: ProxyCommand) -> Step {
-        match command {
-            ProxyCommand::Ping => self.ping(),
+    pub(super) fn answer_locally(&mut self, command: &Command, what: ProxyCommand) -> Step {
+        match what {
+            ProxyCommand::Ping => self.ping(command),
             ProxyCommand::Echo => self.answer(|out, r| reply::write_bulk(out, r.arg(1))),
             ProxyCommand::Time => self.answer(|out, _| write_time(out)),
             ProxyCommand::Quit => {
@@ -31,12 +31,25 @@ impl Request<'_, '_> {
             ProxyCommand::Hello => self.hello(),
             ProxyCommand::Reset => self.reset(),
             ProxyCommand::Select => self.select(),
-            ProxyCommand::Client => self.client(),
             ProxyCommand::Info => self.info(),
             ProxyCommand::Command => self.command(),
             ProxyCommand::Readonly | ProxyCommand::Readwrite => {
                 self.error("ERR This instance has cluster support disabled")
             }
+            // Its arity lets no request without a subcommand come here.
+            ProxyCommand::Client => self.error("ERR unknown subcommand. Try CLIENT HELP."),
+            ProxyCommand::ClientHelp => self.client_help(),
+            ProxyCommand::ClientId => self.answer(|out, r| reply::write_integer(out, r.session.id as i64)),
+            ProxyCommand::ClientGetname => self.answer(|out, r| match &r.state.client {
+                Some(client) if !client.name.is_empty() => reply::write_bulk(out, client.name.as_bytes()),
+                _ => out.extend_from_slice(reply::NULL),
+            }),
+            ProxyCommand::ClientSetname => self.set_name(),
+            ProxyCommand::ClientSetinfo => self.set_info(),
+            ProxyCommand::ClientInfo => self.answer(|out, r| reply::write_bulk(out, r.client_line().as_bytes())),
+            // The proxy never evicts a client, and server connections are shared: nothing to switch.
+            ProxyCommand::ClientNoEvict | ProxyCommand::ClientNoTouch => self.client_switch(),
+            ProxyCommand::ClientReply => self.client_reply(),
         }
     }
 
@@ -48,11 +61,11 @@ impl Request<'_, '_> {
         self.answer(|out, _| reply::write_error(out, text))
     }
 
-    fn ping(&mut self) -> Step {
+    fn ping(&mut self, command: &Command) -> Step {
         match self.args.len() {
             1 => self.say(reply::PONG),
             2 => self.answer(|out, r| reply::write_bulk(out, r.arg(1))),
-            _ => self.answer(|out, _| errors::write_wrong_arity(out, "ping")),
+            _ => self.answer(|out, _| errors::write_wrong_arity(out, command)),
         }
     }
 
@@ -146,37 +159,31 @@ impl Request<'_, '_> {
         &self.session.pool.settings.name
     }
 
-    fn client(&mut self) -> Step {
-        let subcommand = self.arg(1).to_ascii_uppercase();
-        match (&subcommand[..], self.args.len()) {
-            (b"ID", 2) => self.answer(|out, r| reply::write_integer(out, r.session.id as i64)),
-            (b"GETNAME", 2) => self.answer(|out, r| match &r.state.client {
-                Some(client) if !client.name.is_empty() => reply::write_bulk(out, client.name.as_bytes()),
-                _ => out.extend_from_slice(reply::NULL),
-            }),
-            (b"SETNAME", 3) => match client_text(self.arg(2)) {
-                Some(name) => {
-                    self.state.client().name = name;
-                    self.say(reply::OK)
-                }
-                None => self.error(BAD_NAME),
-            },
-            (b"SETINFO", 4) => self.set_info(),
-            (b"INFO", 2) => self.answer(|out, r| {
-                let line = r.client_line();
-                reply::write_bulk(out, line.as_bytes());
-            }),
-            // The proxy never evicts a client, and server connections are shared: nothing to switch.
-            (b"NO-EVICT" | b"NO-TOUCH", 3) => self.client_switch(),
-            (b"REPLY", 3) => self.client_reply(),
-            (b"ID" | b"GETNAME" | b"SETNAME" | b"SETINFO" | b"INFO" | b"NO-EVICT" | b"NO-TOUCH" | b"REPLY", _) => {
-                let name = format!("client|{}", String::from_utf8_lossy(&subcommand).to_ascii_lowercase());
-                self.answer(|out, _| errors::write_wrong_arity(out, &name))
+    fn client_help(&mut self) -> Step {
+        const LINES: [&str; 9] = [
+            "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "GETNAME, SETNAME <name>",
+            "    Return or set the name of this connection to the proxy.",
+            "ID, INFO",
+            "    Return the number of this connection, or what is known of it.",
+            "SETINFO <LIB-NAME|LIB-VER> <value>",
+            "    Tell the name or the version of the client library.",
+            "REPLY <ON|OFF|SKIP>, NO-EVICT <ON|OFF>, NO-TOUCH <ON|OFF>",
+            "    As in Redis, for this connection.",
+        ];
+        self.answer(|out, _| {
+            reply::write_array_header(out, LINES.len());
+            LINES.iter().for_each(|line| reply::write_simple(out, line));
+        })
+    }
+
+    fn set_name(&mut self) -> Step {
+        match client_text(self.arg(2)) {
+            Some(name) => {
+                self.state.client().name = name;
+                self.say(reply::OK)
             }
-            _ => {
-                let name = errors::printable(self.arg(1));
-                self.error(&format!("ERR unknown subcommand '{name}'. Try CLIENT HELP."))
-            }
+            None => self.error(BAD_NAME),
         }
     }
 

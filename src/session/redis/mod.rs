@@ -18,7 +18,7 @@ use crate::backend::{Expect, Failure, Requester};
 use crate::io::{Input, Payload};
 use crate::pool::Pool;
 use crate::protocol::Parsed;
-use crate::protocol::redis::commands::{self, Command, Route};
+use crate::protocol::redis::commands::{self, Command, Refusal, Resolved, Route};
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::redis::{errors, reply};
 
@@ -122,10 +122,15 @@ impl Request<'_, '_> {
     }
 
     fn dispatch(&mut self) -> Step {
-        let Some(command) = commands::lookup(self.arg(0)) else { return self.unknown() };
-        if !command.check_arity(self.args.len()) {
-            return self.answer(|out, _| errors::write_wrong_arity(out, command.name));
-        }
+        let (args, bytes) = (self.args, self.input.bytes());
+        let command = match commands::resolve(args.len(), |i| args.get(bytes, i)) {
+            Resolved::Command(command) => command,
+            Resolved::Unknown => return self.answer(|out, r| errors::write_unknown_command(out, r.args.iter(r.input.bytes()))),
+            Resolved::UnknownSubcommand(command) => {
+                return self.answer(|out, r| errors::write_unknown_subcommand(out, command, r.arg(1)));
+            }
+            Resolved::WrongArity(command) => return self.answer(|out, _| errors::write_wrong_arity(out, command)),
+        };
         if !self.state.authenticated && !local::is_allowed_before_auth(command) {
             return self.answer(|out, _| errors::write_no_auth(out));
         }
@@ -133,22 +138,16 @@ impl Request<'_, '_> {
     }
 
     fn route(&mut self, command: &'static Command) -> Step {
-        if let (Route::Key, Some(key)) = (command.route, command.first_key_only()) {
-            return self.forward_by(key);
-        }
         match command.route {
-            Route::Key | Route::Keys => self.forward_together(command),
-            Route::Split(kind) => self.split(kind),
-            Route::Proxy(what) => self.answer_locally(what),
-            Route::Refused(reason) => self.answer(|out, _| errors::write_refused(out, command.name, reason)),
+            Route::Key => match command.first_key_only() {
+                Some(key) => self.forward_by(key),
+                None => self.forward_together(command),
+            },
+            Route::Keys => self.forward_together(command),
+            Route::Split(kind) => self.split(command, kind),
+            Route::Proxy(what) => self.answer_locally(command, what),
+            Route::Refused(reason) => self.answer(|out, _| errors::write_refused(out, command, reason)),
         }
-    }
-
-    fn unknown(&mut self) -> Step {
-        self.answer(|out, request| {
-            let bytes = request.input.bytes();
-            errors::write_unknown_command(out, request.args.iter(bytes));
-        })
     }
 
     /// Answers here and takes the request.
@@ -174,32 +173,28 @@ impl Request<'_, '_> {
 
     /// To the one server that owns all keys of the request, or nowhere.
     fn forward_together(&mut self, command: &'static Command) -> Step {
-        if let Err(error) = self.find_keys(command) {
-            return self.answer(|out, _| reply::write_error(out, &error.to_string()));
+        let (args, bytes) = (self.args, self.input.bytes());
+        if command.blocks(args.len(), |i| args.get(bytes, i)) {
+            return self.answer(|out, _| errors::write_refused(out, command, Refusal::Blocking));
+        }
+        if let Err(error) = command.keys(args.len(), |i| args.get(bytes, i), self.keys) {
+            return self.answer(|out, _| reply::write_error(out, &format!("ERR {error}")));
         }
         let Some(&first) = self.keys.first() else {
-            return self.answer(|out, _| errors::write_no_keys(out, command.name));
+            return self.answer(|out, _| errors::write_refused(out, command, Refusal::Scripting));
         };
         let first = first as usize;
         if self.session.pool.servers() > 1 {
             let owner = self.session.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
-                return self.answer(|out, r| r.write_apart(out, command.name, first, other as usize));
+                return self.answer(|out, r| r.write_apart(out, command, first, other as usize));
             }
         }
         self.forward_by(first)
     }
 
-    fn find_keys(&mut self, command: &'static Command) -> Result<(), commands::KeyError> {
-        let (args, bytes) = (self.args, self.input.bytes());
-        if command.blocks(args.len(), |i| args.get(bytes, i).unwrap_or_default()) {
-            return Err(commands::KeyError::Blocks);
-        }
-        command.keys(args.len(), |i| args.get(bytes, i).unwrap_or_default(), self.keys)
-    }
-
-    fn write_apart(&self, out: &mut Vec<u8>, command: &str, one: usize, other: usize) {
+    fn write_apart(&self, out: &mut Vec<u8>, command: &Command, one: usize, other: usize) {
         let pool = &self.session.pool;
         let name = |key: &[u8]| pool.route(key).map_or("none", |s| pool.settings.servers[s].name.as_str());
         let (one, other) = (self.arg(one), self.arg(other));

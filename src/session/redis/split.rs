@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::merge::{Merge, Part, Parts};
 use super::{Request, Step};
 use crate::backend::{Expect, Requester, Ticket};
-use crate::protocol::redis::commands::Split;
+use crate::protocol::redis::commands::{Command, Split};
 use crate::protocol::redis::{errors, reply, response};
 
 /// The keys of one server.
@@ -21,14 +21,14 @@ struct Fragment {
 }
 
 impl Request<'_, '_> {
-    pub(super) fn split(&mut self, kind: Split) -> Step {
+    pub(super) fn split(&mut self, command: &Command, kind: Split) -> Step {
         // Arguments per key: MSET has a value behind each.
         let step = if kind == Split::Mset { 2 } else { 1 };
         if self.args.len() == 1 + step || self.session.pool.servers() == 1 {
             return self.forward_by(1);
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
-            return self.answer(|out, r| errors::write_wrong_arity(out, &String::from_utf8_lossy(r.arg(0))));
+            return self.answer(|out, _| errors::write_wrong_arity(out, command));
         }
         let longest = self.session.shared.limits.max_key_bytes;
         let mut fragments: Vec<Fragment> = Vec::new();
