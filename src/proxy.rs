@@ -62,7 +62,8 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     }
     let pid_file = process.pid_file.map(PidFile::write).transpose()?;
 
-    let cells = (0..workers(&settings)).map(|_| Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len()))));
+    let cells =
+        (0..workers(&settings)).map(|_| Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len()))));
     let cells: Vec<_> = cells.collect();
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();

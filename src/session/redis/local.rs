@@ -33,9 +33,7 @@ impl Request<'_, '_> {
             ProxyCommand::Select => self.select(),
             ProxyCommand::Info => self.info(),
             ProxyCommand::Command => self.command(),
-            ProxyCommand::Readonly | ProxyCommand::Readwrite => {
-                self.error("ERR This instance has cluster support disabled")
-            }
+            ProxyCommand::Readonly | ProxyCommand::Readwrite => self.say(errors::NO_CLUSTER),
             // Its arity lets no request without a subcommand come here.
             ProxyCommand::Client => self.error("ERR unknown subcommand. Try CLIENT HELP."),
             ProxyCommand::ClientHelp => self.client_help(),
@@ -65,25 +63,22 @@ impl Request<'_, '_> {
         match self.args.len() {
             1 => self.say(reply::PONG),
             2 => self.answer(|out, r| reply::write_bulk(out, r.arg(1))),
-            _ => self.answer(|out, _| errors::write_wrong_arity(out, command)),
+            _ => self.answer(|out, _| errors::wrong_arity(out, command)),
         }
     }
 
     /// `AUTH password` and `AUTH user password`.
     fn auth(&mut self) -> Step {
         let Some(wanted) = &self.session.pool.settings.redis_auth else {
-            return self.error(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-                 configuration is correct?",
-            );
+            return self.say(errors::AUTH_WITHOUT_PASSWORD);
         };
         let (user, password) = match self.args.len() {
             2 => (None, self.arg(1)),
             3 => (Some(self.arg(1)), self.arg(2)),
-            _ => return self.error("ERR syntax error"),
+            _ => return self.say(errors::SYNTAX),
         };
         if !accepts(wanted, user, password) {
-            return self.error("WRONGPASS invalid username-password pair or user is disabled.");
+            return self.say(errors::WRONGPASS);
         }
         self.state.authenticated = true;
         self.say(reply::OK)
@@ -95,7 +90,7 @@ impl Request<'_, '_> {
             match parse_integer(self.arg(1)) {
                 None => return self.error("ERR Protocol version is not an integer or out of range"),
                 Some(2) => {}
-                Some(_) => return self.error("NOPROTO unsupported protocol version"),
+                Some(_) => return self.say(errors::NOPROTO),
             }
         }
         let mut name = None;
@@ -109,7 +104,7 @@ impl Request<'_, '_> {
                 let wanted = &self.session.pool.settings.redis_auth;
                 // Like a Redis without a password, whose default user accepts any.
                 if !wanted.as_ref().map_or(user == b"default", |w| accepts(w, Some(user), password)) {
-                    return self.error("WRONGPASS invalid username-password pair or user is disabled.");
+                    return self.say(errors::WRONGPASS);
                 }
                 authenticated = true;
                 position += 3;
@@ -120,7 +115,7 @@ impl Request<'_, '_> {
                 }
                 position += 2;
             } else {
-                let text = format!("ERR Syntax error in HELLO option '{}'", errors::printable(option));
+                let text = format!("ERR Syntax error in HELLO option '{}'", printable(option));
                 return self.error(&text);
             }
         }
@@ -189,7 +184,7 @@ impl Request<'_, '_> {
 
     fn set_info(&mut self) -> Step {
         let Some(text) = client_text(self.arg(3)) else {
-            let attribute = errors::printable(self.arg(2));
+            let attribute = printable(self.arg(2));
             let text = format!("ERR {attribute} cannot contain spaces, newlines or special characters.");
             return self.error(&text);
         };
@@ -198,7 +193,7 @@ impl Request<'_, '_> {
             b"lib-name" => self.state.client().library = text,
             b"lib-ver" => self.state.client().library_version = text,
             _ => {
-                let text = format!("ERR Unrecognized option '{}'", errors::printable(self.arg(2)));
+                let text = format!("ERR Unrecognized option '{}'", printable(self.arg(2)));
                 return self.error(&text);
             }
         }
@@ -209,7 +204,7 @@ impl Request<'_, '_> {
         let value = self.arg(2);
         match value.eq_ignore_ascii_case(b"on") || value.eq_ignore_ascii_case(b"off") {
             true => self.say(reply::OK),
-            false => self.error("ERR syntax error"),
+            false => self.say(errors::SYNTAX),
         }
     }
 
@@ -234,7 +229,7 @@ impl Request<'_, '_> {
                 }
                 self.say(&[])
             }
-            _ => self.error("ERR syntax error"),
+            _ => self.say(errors::SYNTAX),
         }
     }
 
@@ -292,6 +287,11 @@ impl State {
     fn client(&mut self) -> &mut Client {
         self.client.get_or_insert_default()
     }
+}
+
+/// Client bytes as they may stand in an error line; cut where they are too many.
+fn printable(bytes: &[u8]) -> String {
+    bytes[..bytes.len().min(128)].escape_ascii().to_string()
 }
 
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";

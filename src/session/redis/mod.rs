@@ -18,7 +18,7 @@ use crate::backend::{Expect, Failure, Requester};
 use crate::io::{Input, Payload};
 use crate::pool::Pool;
 use crate::protocol::Parsed;
-use crate::protocol::redis::commands::{self, Command, Refusal, Resolved, Route};
+use crate::protocol::redis::commands::{self, Command, Resolved, Route};
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::redis::{errors, reply};
 
@@ -95,7 +95,7 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
         }
         Err(error) => {
             session.pool.cells().client_err.increment();
-            session.answer(|out| reply::write_error(out, &format!("ERR {error}")));
+            session.answer(|out| errors::protocol(out, &error));
             return Step::Close;
         }
     };
@@ -116,6 +116,10 @@ pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
     reply::write_error(out, &format!("ERR {failure}"));
 }
 
+fn write_no_server(out: &mut Vec<u8>, session: &Session) {
+    reply::write_error(out, &format!("ERR no live server in pool {}", session.pool.settings.name));
+}
+
 impl Request<'_, '_> {
     fn arg(&self, index: usize) -> &[u8] {
         self.args.get(self.input.bytes(), index).unwrap_or_default()
@@ -125,14 +129,14 @@ impl Request<'_, '_> {
         let (args, bytes) = (self.args, self.input.bytes());
         let command = match commands::resolve(args.len(), |i| args.get(bytes, i)) {
             Resolved::Command(command) => command,
-            Resolved::Unknown => return self.answer(|out, r| errors::write_unknown_command(out, r.args.iter(r.input.bytes()))),
+            Resolved::Unknown => return self.unknown(),
             Resolved::UnknownSubcommand(command) => {
-                return self.answer(|out, r| errors::write_unknown_subcommand(out, command, r.arg(1)));
+                return self.answer(|out, r| errors::unknown_subcommand(out, command, r.arg(1)));
             }
-            Resolved::WrongArity(command) => return self.answer(|out, _| errors::write_wrong_arity(out, command)),
+            Resolved::WrongArity(command) => return self.answer(|out, _| errors::wrong_arity(out, command)),
         };
         if !self.state.authenticated && !local::is_allowed_before_auth(command) {
-            return self.answer(|out, _| errors::write_no_auth(out));
+            return self.answer(|out, _| out.extend_from_slice(errors::NOAUTH));
         }
         self.route(command)
     }
@@ -146,8 +150,12 @@ impl Request<'_, '_> {
             Route::Keys => self.forward_together(command),
             Route::Split(kind) => self.split(command, kind),
             Route::Proxy(what) => self.answer_locally(command, what),
-            Route::Refused(reason) => self.answer(|out, _| errors::write_refused(out, command, reason)),
+            Route::Refused(reason) => self.answer(|out, _| errors::refused(out, command, reason)),
         }
+    }
+
+    fn unknown(&mut self) -> Step {
+        self.answer(|out, r| errors::unknown_command(out, r.args.len(), |i| r.args.get(r.input.bytes(), i)))
     }
 
     /// Answers here and takes the request.
@@ -161,27 +169,34 @@ impl Request<'_, '_> {
 
     /// To the server of the key at this position.
     fn forward_by(&mut self, key: usize) -> Step {
-        let key = self.arg(key);
-        if key.len() > self.session.shared.limits.max_key_bytes {
-            return self.answer(|out, r| errors::write_key_too_long(out, r.session.shared.limits.max_key_bytes));
+        match self.owner(key) {
+            Ok(server) => self.forward(server),
+            Err(refused) => refused,
         }
-        match self.session.pool.route(key) {
-            Some(server) => self.forward(server),
-            None => self.answer(|out, r| errors::write_no_server(out, &r.session.pool.settings.name)),
+    }
+
+    /// The server of the key at this position; or the request is answered with the reason why there is none.
+    fn owner(&mut self, key: usize) -> Result<usize, Step> {
+        let (position, longest) = (key, self.session.shared.limits.max_key_bytes);
+        let key = self.arg(position);
+        if key.len() > longest {
+            return Err(self.answer(|out, r| errors::key_too_long(out, r.arg(position), longest)));
         }
+        let server = self.session.pool.route(key);
+        server.ok_or_else(|| self.answer(|out, r| write_no_server(out, r.session)))
     }
 
     /// To the one server that owns all keys of the request, or nowhere.
     fn forward_together(&mut self, command: &'static Command) -> Step {
         let (args, bytes) = (self.args, self.input.bytes());
         if command.blocks(args.len(), |i| args.get(bytes, i)) {
-            return self.answer(|out, _| errors::write_refused(out, command, Refusal::Blocking));
+            return self.answer(|out, _| errors::refused_block(out, command));
         }
         if let Err(error) = command.keys(args.len(), |i| args.get(bytes, i), self.keys) {
-            return self.answer(|out, _| reply::write_error(out, &format!("ERR {error}")));
+            return self.answer(|out, _| errors::key_error(out, command, error));
         }
         let Some(&first) = self.keys.first() else {
-            return self.answer(|out, _| errors::write_refused(out, command, Refusal::Scripting));
+            return self.answer(|out, _| errors::refused_without_keys(out, command));
         };
         let first = first as usize;
         if self.session.pool.servers() > 1 {
@@ -198,7 +213,7 @@ impl Request<'_, '_> {
         let pool = &self.session.pool;
         let name = |key: &[u8]| pool.route(key).map_or("none", |s| pool.settings.servers[s].name.as_str());
         let (one, other) = (self.arg(one), self.arg(other));
-        errors::write_keys_apart(out, command, (one, name(one)), (other, name(other)));
+        errors::cross_server(out, command, (one, name(one)), (other, name(other)));
     }
 
     /// Hands the request as it is to a server.

@@ -28,21 +28,17 @@ impl Request<'_, '_> {
             return self.forward_by(1);
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
-            return self.answer(|out, _| errors::write_wrong_arity(out, command));
+            return self.answer(|out, _| errors::wrong_arity(out, command));
         }
-        let longest = self.session.shared.limits.max_key_bytes;
         let mut fragments: Vec<Fragment> = Vec::new();
         // By server: the index of its fragment.
         let mut places = vec![usize::MAX; self.session.pool.servers()];
         // By key, in order: the index of its fragment.
         let mut order = Vec::new();
         for position in (1..self.args.len()).step_by(step) {
-            let key = self.arg(position);
-            if key.len() > longest {
-                return self.answer(|out, _| errors::write_key_too_long(out, longest));
-            }
-            let Some(server) = self.session.pool.route(key) else {
-                return self.answer(|out, r| errors::write_no_server(out, &r.session.pool.settings.name));
+            let server = match self.owner(position) {
+                Ok(server) => server,
+                Err(refused) => return refused,
             };
             if places[server] == usize::MAX {
                 places[server] = fragments.len();
