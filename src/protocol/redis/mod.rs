@@ -1,5 +1,7 @@
 //! RESP2 (and inline) requests, replies and the command table.
 
+pub mod commands;
+pub mod errors;
 mod inline;
 mod number;
 pub mod reply;
