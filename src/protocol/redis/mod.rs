@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod errors;
 mod inline;
+pub mod introspect;
 mod number;
 pub mod reply;
 pub mod request;
