@@ -219,9 +219,9 @@ fn counter(value: &[u8]) -> Option<u64> {
     let start = value.iter().position(|byte| !is_space(byte))?;
     let number = value.get(start..)?.split(is_space).next()?;
     let number = str::from_utf8(number).ok()?;
-    match number.strip_prefix('-') {
-        // Of negative numbers only zero is one here.
-        Some(digits) => digits.parse().ok().filter(|n| *n == 0 && digits.starts_with('0')),
-        None => number.parse().ok(),
-    }
+    let Some(digits) = number.strip_prefix('-') else { return number.parse().ok() };
+    let magnitude: u64 = digits.parse().ok().filter(|_| !digits.starts_with('+'))?;
+    // Wraps in 64 bits, as in C; memcached refuses what is negative then.
+    let wrapped = magnitude.wrapping_neg();
+    (wrapped <= i64::MAX as u64).then_some(wrapped)
 }

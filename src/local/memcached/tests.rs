@@ -127,6 +127,7 @@ fn a_counter_is_digits_up_to_a_space() {
         ("-0", Some(0)),
         ("-1", None),
         ("-+0", None),
+        ("-018446744073709551615", Some(1)),
         ("12a", None),
         ("", None),
         (" ", None),

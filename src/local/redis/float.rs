@@ -227,14 +227,8 @@ impl Natural {
         if self.0.is_empty() {
             return;
         }
-        if !bits.is_multiple_of(32) {
-            self.multiply_by_power_of_two(bits % 32);
-        }
+        self.multiply_add(1 << (bits % 32), 0);
         self.0.splice(0..0, std::iter::repeat_n(0, bits / 32));
-    }
-
-    fn multiply_by_power_of_two(&mut self, bits: usize) {
-        self.multiply_add(1 << bits, 0);
     }
 
     fn shift_right_one(&mut self) {
