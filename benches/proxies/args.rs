@@ -39,6 +39,9 @@ pub struct Args {
     /// lists, e.g. `0/1/2-3`
     #[arg(long, default_value = "split")]
     pub pin: String,
+    /// Priority of everything that the bench runs; -20 (needs root) keeps other work on the machine out of the way
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub nice: i32,
     /// How a client at a depth above 1 goes on
     #[arg(long, value_enum, default_value_t = Refill::Batch)]
     pub refill: Refill,
@@ -88,6 +91,9 @@ impl Args {
         if let Some(twice) = names.iter().enumerate().find_map(|(at, name)| names[..at].contains(name).then_some(name))
         {
             return Err(format!("two contenders are called {twice}"));
+        }
+        if !names.contains(&self.baseline.as_str()) {
+            return Err(format!("--baseline {}: not one of {}", self.baseline, names.join(", ")));
         }
         let scenario_names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         let protocol_names = Protocol::ALL.map(Protocol::name);

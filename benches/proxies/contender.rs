@@ -161,3 +161,30 @@ fn preload(script: &Script, address: SocketAddr) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_proxies_get_the_same_pool() {
+        let (listen, server) = ("127.0.0.1:1000".parse().unwrap(), "127.0.0.1:2000".parse().unwrap());
+        let pool = pool_settings(Protocol::Redis, listen, &[server]);
+        assert_eq!(
+            with_one_worker(&pool),
+            "workers: 1\npools:\n  bench:\n    listen: 127.0.0.1:1000\n    hash: fnv1a_64\n    distribution: ketama\n    \
+             redis: true\n    timeout: 1000\n    preconnect: true\n    servers:\n      - 127.0.0.1:2000:1 server0\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_program_says_what_to_do() {
+        let error = Entry::at("outrigger", "/nowhere/outrigger").unwrap_err();
+        assert_eq!(
+            error,
+            "/nowhere/outrigger is missing: build it (cargo build --release), name another with --outrigger PATH, or \
+             leave it out with --only"
+        );
+        assert!(Entry::at("x", "/nowhere/nutcracker").unwrap_err().contains("apt-get install nutcracker"));
+    }
+}

@@ -263,3 +263,79 @@ impl Schedule {
         self.rate.map(|rate| self.start + self.sent * 1_000_000_000 / rate)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::Protocol;
+    use std::net::TcpListener;
+
+    /// Its first two operations are GETs, of different keys.
+    const SEED: u64 = 2;
+    const ONCE: Pace = Pace::Closed { depth: 2, refill: Refill::Batch };
+
+    /// A server that reads two requests of one client, answers what `answer` makes of the right replies in pieces of
+    /// so many bytes, and closes.
+    fn run_against(piece: usize, answer: fn(Vec<&[u8]>) -> Vec<u8>) -> Result<Sample> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (script, mut dice) = (Script::new(Protocol::Redis), Dice::new(SEED));
+            let asked = [dice.next_operation(), dice.next_operation()];
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut requests = vec![0; asked.iter().map(|&operation| script.request(operation).len()).sum()];
+            stream.read_exact(&mut requests).unwrap();
+            let replies = answer(asked.iter().map(|&operation| script.reply(operation)).collect());
+            // The client may have seen enough before the last piece.
+            let _ = replies.chunks(piece).try_for_each(|piece| stream.write_all(piece));
+        });
+        let script = Script::new(Protocol::Redis);
+        let outcome = Load::connect(&script, &[address], 1, SEED)?.run(Duration::ZERO, ONCE);
+        server.join().unwrap();
+        outcome
+    }
+
+    fn failure(answer: fn(Vec<&[u8]>) -> Vec<u8>) -> String {
+        run_against(1 << 20, answer).err().expect("the run must fail")
+    }
+
+    #[test]
+    fn counts_right_replies() {
+        for piece in [1, 7, 1 << 20] {
+            assert_eq!(run_against(piece, |replies| replies.concat()).unwrap().requests(), 2.0);
+        }
+    }
+
+    #[test]
+    fn refuses_swapped_replies() {
+        let error = failure(|replies| [replies[1], replies[0]].concat());
+        assert!(error.starts_with("WRONG REPLY to client 0\n  request  *2\\r\\n$3\\r\\nGET"), "{error}");
+    }
+
+    #[test]
+    fn refuses_an_error_reply() {
+        let error = failure(|_| b"-ERR Connection refused\r\n".to_vec());
+        assert!(error.contains("got      -"), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_reply_too_many() {
+        let error = failure(|replies| [replies[0], replies[1], replies[1]].concat());
+        assert!(error.contains("nobody asked for"), "{error}");
+    }
+
+    #[test]
+    fn refuses_a_closed_connection() {
+        let error = failure(|replies| replies[0].to_vec());
+        assert!(error.contains("closed with 1 requests unanswered"), "{error}");
+    }
+
+    #[test]
+    fn an_open_loop_is_due_on_time() {
+        let mut schedule = Schedule::new(1_000, Pace::Open { rate: 20_000 });
+        assert_eq!(schedule.next_due(), Some(1_000));
+        schedule.sent = 3;
+        assert_eq!(schedule.next_due(), Some(151_000));
+        assert_eq!(Schedule::new(0, ONCE).next_due(), None);
+    }
+}

@@ -10,7 +10,7 @@
 //! ```
 //! Only one contender works at a time; each figure is the median of the rounds, each ratio is taken round by round.
 //! benches/README.md says how to read it.
-#![cfg_attr(test, allow(unused_imports, reason = "without a harness the tests vanish; tests.rs runs them"))]
+#![cfg_attr(test, allow(unused_imports, dead_code, reason = "without a harness the tests vanish; tests.rs runs them"))]
 
 mod args;
 mod contender;
@@ -57,14 +57,15 @@ fn run(args: &Args) -> Result<()> {
     sys::precise_timers();
     check_open_files(args)?;
     sys::pin_current_thread(&pinning.load).map_err(|error| format!("--pin {}: {error}", args.pin))?;
+    let _priority = sys::set_nice(args.nice).map_err(|error| format!("--nice {}: {error}", args.nice))?;
     let directory = tempfile::Builder::new().prefix("outrigger-bench-").tempdir();
     let directory = directory.map_err(|error| format!("temporary directory: {error}"))?;
     let tracepoints = if args.syscalls { Some(Tracepoints::read(directory.path())?) } else { None };
 
-    let mut findings = Findings { baseline: args.baseline.clone(), ..Findings::default() };
+    let mut findings =
+        Findings { baseline: args.baseline.clone(), conditions: conditions(args, &pinning), ..Findings::default() };
     measure_all(args, &selection, &pinning, directory.path(), tracepoints.as_ref(), &mut findings)?;
 
-    println!("{}", conditions(args, &pinning));
     println!("{}", findings.markdown());
     if let Some(file) = &args.json {
         std::fs::write(file, format!("{:#}\n", findings.json()))
@@ -118,17 +119,17 @@ fn check_open_files(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Without which the figures cannot be read.
 fn conditions(args: &Args, pinning: &Pinning) -> String {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown CPU");
     let model = model.trim_start_matches(['\t', ' ', ':']);
     let place = |cpus: &[usize]| if cpus.is_empty() { "any".to_owned() } else { format!("{cpus:?}") };
     format!(
-        "{} rounds of {} s; {} CPUs ({model}); pinned: proxy {}, load {}, servers {}; depth > 1 refilled by {:?}",
+        "{} rounds of {} s; {} CPUs ({model}); nice {}; pinned: proxy {}, load {}, servers {}; depth > 1 refilled by {:?}",
         args.rounds,
         args.seconds,
         cpus.matches("processor\t").count(),
+        args.nice,
         place(&pinning.proxy),
         place(&pinning.load),
         place(&pinning.servers),

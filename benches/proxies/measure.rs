@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::args::{Args, Pinning, Selection};
 use crate::contender::{Contender, Servers};
 use crate::load::{Load, Pace};
-use crate::sys::Result;
+use crate::sys::{Result, process_cpu_ns};
 use crate::syscalls::{COLUMNS, Tracepoints};
 use crate::workload::{Protocol, Scenario};
 
@@ -34,6 +34,8 @@ pub struct Measurement {
     /// CPU of the proxy per request; `None` without a proxy, as is `rss`.
     pub cpu: Option<f64>,
     pub rss: Option<f64>,
+    /// CPU of the load generator per request: what it takes from the servers when they share a CPU.
+    pub load_cpu: f64,
 }
 
 /// System calls per request of one proxy in one row: per column, then all.
@@ -82,7 +84,9 @@ impl Field {
         let told = |error| self.tell(contender, scenario, error);
         let mut load = self.load(contender, scenario, round, args).map_err(told)?;
         let before = cpu_ns(contender)?;
+        let load_before = process_cpu_ns(std::process::id())?;
         let sample = load.run(args.duration(), pace(scenario, args)).map_err(told)?;
+        let load_after = process_cpu_ns(std::process::id())?;
         let after = cpu_ns(contender)?;
         let quantile_us = |share| sample.latencies.quantile(share) / 1e3;
         Ok(Measurement {
@@ -96,6 +100,7 @@ impl Field {
             p999: quantile_us(0.999),
             cpu: before.zip(after).map(|(before, after)| (after - before) as f64 / 1e3 / sample.requests()),
             rss: contender.proxy.as_ref().map(|proxy| proxy.rss()).transpose()?.map(|bytes| bytes as f64),
+            load_cpu: (load_after - load_before) as f64 / 1e3 / sample.requests(),
         })
     }
 

@@ -20,6 +20,8 @@ const SAME_RATE: f64 = 0.999;
 #[derive(Default)]
 pub struct Findings {
     pub baseline: String,
+    /// Without which the figures cannot be read.
+    pub conditions: String,
     pub measurements: Vec<Measurement>,
     pub syscalls: Vec<SyscallRow>,
     pub start: Vec<Memory>,
@@ -52,7 +54,7 @@ const QUANTITIES: [Quantity; 4] = [
 
 impl Findings {
     pub fn markdown(&self) -> String {
-        let mut text = String::new();
+        let mut text = format!("{}\n", self.conditions);
         for protocol in Protocol::ALL {
             text += &self.medians(protocol);
             text += &self.ratios(protocol);
@@ -70,7 +72,7 @@ impl Findings {
                     value.map_or("–".into(), |value| format!("{value:.digits$}"))
                 };
                 format!(
-                    "| {} | {contender} | {} | {} | {} | {} | {} | {} |\n",
+                    "| {} | {contender} | {} | {} | {} | {} | {} | {} | {} |\n",
                     scenario.label,
                     of(|m| Some(m.ops), 0),
                     of(|m| Some(m.p50), 0),
@@ -78,11 +80,17 @@ impl Findings {
                     of(|m| Some(m.p999), 0),
                     of(|m| m.cpu, 2),
                     of(|m| m.rss.map(|rss| rss / 1048576.0), 1),
+                    of(|m| Some(m.load_cpu), 2),
                 )
             })
             .collect();
         let title = format!("{}: medians", protocol.name());
-        table(&title, "row | contender | ops/s | p50 µs | p99 µs | p99.9 µs | CPU µs/request | RSS MiB", 2, &rows)
+        table(
+            &title,
+            "row | contender | ops/s | p50 µs | p99 µs | p99.9 µs | CPU µs/request | RSS MiB | generator µs/request",
+            2,
+            &rows,
+        )
     }
 
     fn ratios(&self, protocol: Protocol) -> String {
@@ -157,7 +165,6 @@ impl Findings {
                 None => groups.push((scenario, contender, vec![measurement])),
             }
         }
-        // Rows were measured side by side; contenders rotate, and the first round has them in their order.
         groups
     }
 
@@ -166,7 +173,7 @@ impl Findings {
             json!({
                 "row": m.scenario.name, "protocol": m.protocol.name(), "contender": m.contender, "round": m.round,
                 "ops_per_second": m.ops, "p50_us": m.p50, "p99_us": m.p99, "p999_us": m.p999,
-                "cpu_us_per_request": m.cpu, "rss_bytes": m.rss,
+                "cpu_us_per_request": m.cpu, "rss_bytes": m.rss, "generator_us_per_request": m.load_cpu,
             })
         });
         let syscalls = self.syscalls.iter().map(|row| {
@@ -180,6 +187,7 @@ impl Findings {
                 .collect::<Vec<_>>()
         };
         json!({
+            "conditions": self.conditions,
             "baseline": self.baseline, "measurements": measurements.collect::<Vec<_>>(),
             "syscalls": syscalls.collect::<Vec<_>>(), "rss_at_start": memory(&self.start),
             "idle_connection": memory(&self.idle),

@@ -64,6 +64,34 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Priority of the session's scheduling group, put back when dropped. Where the kernel groups by session (autogroup),
+/// the nice value of a process counts within its session only.
+pub struct GroupPriority {
+    before: Option<String>,
+}
+
+const GROUP_PRIORITY: &str = "/proc/self/autogroup";
+
+/// Gives the calling process, the children it starts from now on and their scheduling group this nice value.
+pub fn set_nice(nice: i32) -> io::Result<GroupPriority> {
+    if nice == 0 {
+        return Ok(GroupPriority { before: None });
+    }
+    // SAFETY: a plain system call without pointers.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) })?;
+    let Ok(group) = std::fs::read_to_string(GROUP_PRIORITY) else { return Ok(GroupPriority { before: None }) };
+    std::fs::write(GROUP_PRIORITY, nice.to_string())?;
+    Ok(GroupPriority { before: group.split_whitespace().last().map(str::to_owned) })
+}
+
+impl Drop for GroupPriority {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = std::fs::write(GROUP_PRIORITY, before);
+        }
+    }
+}
+
 /// The default slack of 50 µs would be the error of every intended send time.
 pub fn precise_timers() {
     // SAFETY: a plain system call without pointers.
