@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 
 use crate::backend::Endpoint;
 use crate::config::Settings;
-use crate::io::{Pass, Stream};
+use crate::io::{Pass, Stream, Ticker};
 use crate::listener::Permit;
 use crate::pool::Pool;
 use crate::session::{Session, Shared};
@@ -69,7 +69,7 @@ impl Worker {
         let sessions = Arc::new(AtomicUsize::new(0));
         let runtime = {
             let mut builder = Builder::new_current_thread();
-            builder.enable_io().enable_time().event_interval(TASKS_PER_PASS);
+            builder.enable_io().event_interval(TASKS_PER_PASS);
             builder.on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
             builder
         };
@@ -94,16 +94,16 @@ impl Worker {
 fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Accepted>) {
     let pass = Pass::new();
     pass.install();
-    match runtime.build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime.block_on(serve(plan, pass, queue)),
-        Err(error) => tracing::error!(%error, "a worker cannot start"),
+    let result = runtime.build_local(LocalOptions::default()).and_then(|r| r.block_on(serve(plan, pass, queue)));
+    if let Err(error) = result {
+        tracing::error!(%error, "a worker cannot start");
     }
     Pass::uninstall();
 }
 
 type Sessions = RefCell<HashMap<u64, Rc<Session>>>;
 
-async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Accepted>) {
+async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Accepted>) -> io::Result<()> {
     let settings = &plan.settings;
     let pools: Vec<Rc<Pool>> = (0..settings.pools.len())
         .map(|i| Rc::new(Pool::build(settings, i, &plan.endpoints[i], &pass, &plan.cells)))
@@ -120,6 +120,9 @@ async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Ac
     let shared = Shared::new(pass, settings.limits.clone(), settings.session_limits.clone(), started);
     let sessions: Rc<Sessions> = Rc::default();
     let ended = Rc::new(Notify::new());
+    let ticker = Rc::new(Ticker::new(Ticker::period(shortest_limit(settings)))?);
+    shared.pass.use_ticker(ticker.clone());
+    spawn_local(watch_deadlines(ticker.clone(), pools.clone(), shared.clone(), ended.clone()));
     while let Some(accepted) = queue.recv().await {
         let pool = &pools[accepted.pool];
         match open(accepted.socket, pool) {
@@ -138,27 +141,53 @@ async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Ac
             }
         }
     }
-    drain(&shared, &sessions, &ended, &pools, settings).await;
+    drain(&shared, &sessions, &ended, &pools, settings, &ticker).await;
+    Ok(())
+}
+
+/// The shortest time limit that this worker keeps.
+fn shortest_limit(settings: &Settings) -> Duration {
+    let limits = settings.pools.iter().flat_map(|p| [p.timeout, p.connect_timeout]).flatten();
+    limits.chain([settings.drain_timeout]).min().unwrap_or_default()
+}
+
+/// Checks every connection's deadlines at each tick, and keeps ticking while there are any.
+async fn watch_deadlines(ticker: Rc<Ticker>, pools: Vec<Rc<Pool>>, shared: Rc<Shared>, ticked: Rc<Notify>) {
+    loop {
+        ticker.tick().await;
+        let now = shared.pass.now();
+        // Every connection is to be checked, so no short cut at the first that has a deadline.
+        let some = pools.iter().flat_map(|p| p.connections()).filter(|c| c.check_deadlines(now)).count();
+        if some > 0 {
+            ticker.set();
+        }
+        ticked.notify_one();
+    }
 }
 
 /// Lets sessions finish what is in flight, within the drain limit.
-async fn drain(shared: &Shared, sessions: &Sessions, ended: &Notify, pools: &[Rc<Pool>], settings: &Settings) {
+async fn drain(
+    shared: &Shared,
+    sessions: &Sessions,
+    ended: &Notify,
+    pools: &[Rc<Pool>],
+    settings: &Settings,
+    ticker: &Ticker,
+) {
+    let until = Instant::now() + settings.drain_timeout;
     shared.drain();
     for session in sessions.borrow().values() {
         session.wake();
     }
+    // What nobody waits for (`noreply`) is still to be written and answered.
     let busy = || pools.iter().flat_map(|p| p.connections()).any(|c| c.in_flight() > 0);
-    let drained = async {
-        while !sessions.borrow().is_empty() {
-            ended.notified().await;
+    while !sessions.borrow().is_empty() || busy() {
+        if Instant::now() >= until {
+            tracing::warn!(sessions = sessions.borrow().len(), "drain limit reached, closing what is left");
+            return;
         }
-        // What nobody waits for (`noreply`) is still to be written.
-        while busy() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    if tokio::time::timeout(settings.drain_timeout, drained).await.is_err() {
-        tracing::warn!(sessions = sessions.borrow().len(), "drain limit reached, closing what is left");
+        ticker.set();
+        ended.notified().await;
     }
 }
 

@@ -14,23 +14,14 @@ use crate::io::Stream;
 use crate::protocol::redis::{reply, response};
 use crate::protocol::{Limits, Parsed};
 
-/// Connects and logs in, within the server's `connect_timeout`.
+/// Connects and logs in. The caller sees to the time limit.
 ///
 /// # Errors
 /// The reason, with the server's own words where it gave any.
 pub async fn connect(server: &Server) -> Result<Stream, Reason> {
-    let attempt = async {
-        let mut stream = open(&server.endpoint).await?;
-        log_in(&mut stream, server).await?;
-        Ok(stream)
-    };
-    match server.connect_timeout {
-        None => attempt.await,
-        Some(limit) => match tokio::time::timeout(limit, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(Reason::ConnectTimedOut(limit.as_millis())),
-        },
-    }
+    let mut stream = open(&server.endpoint).await?;
+    log_in(&mut stream, server).await?;
+    Ok(stream)
 }
 
 async fn open(endpoint: &Endpoint) -> Result<Stream, Reason> {

@@ -9,13 +9,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
-
-use tokio::time::{Sleep, sleep_until};
 
 use super::connect::connect;
 use super::in_flight::InFlight;
@@ -56,8 +54,8 @@ pub struct Connection {
     blocked: Cell<bool>,
     /// A write failed; the task takes it from here.
     broken: RefCell<Option<Reason>>,
-    /// When the timer will fire; `None`: it is not set.
-    armed: Cell<Option<Instant>>,
+    /// When the connection under way must have been made.
+    connect_by: Cell<Option<Instant>>,
     /// What this connection has added to the queue gauges.
     counted: Cell<Queues>,
     /// When bytes last came, or when the oldest given-up request was given up.
@@ -84,7 +82,7 @@ impl Connection {
             dirty: Cell::new(false),
             blocked: Cell::new(false),
             broken: RefCell::default(),
-            armed: Cell::new(None),
+            connect_by: Cell::new(None),
             counted: Cell::default(),
             heard,
             eager: Cell::new(false),
@@ -139,13 +137,14 @@ impl Connection {
         let cells = self.cells();
         cells.requests.increment();
         cells.request_bytes.add(bytes as u64);
+        if deadline.is_some() {
+            self.pass.watch_deadlines();
+        }
         if self.link.borrow().is_some() {
             self.mark_dirty();
-            if deadline.is_none() || self.armed.get().is_some() {
-                return;
-            }
+        } else {
+            self.wake();
         }
-        self.wake();
     }
 
     fn mark_dirty(self: &Rc<Self>) {
@@ -173,14 +172,13 @@ impl Connection {
 
     /// The connection's task: never ends by itself; drop it to close.
     pub async fn run(self: Rc<Self>) {
-        let mut timer = pin!(sleep_until(Instant::now().into()));
         loop {
             poll_fn(|cx| self.poll_wanted(cx)).await;
-            match self.establish(timer.as_mut()).await {
+            match self.establish().await {
                 Err(reason) => self.fail_queued(&reason),
                 Ok(stream) => {
                     self.connected(stream);
-                    let reason = poll_fn(|cx| self.poll_serve(cx, timer.as_mut())).await;
+                    let reason = poll_fn(|cx| self.poll_serve(cx)).await;
                     self.disconnected(&reason);
                 }
             }
@@ -192,17 +190,20 @@ impl Connection {
         if self.eager.replace(false) || !self.in_flight.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Connects, while the requests that wait for it keep their deadlines.
-    async fn establish(&self, mut timer: Pin<&mut Sleep>) -> Result<Stream, Reason> {
+    /// Connects, unless [`Connection::check_deadlines`] calls it off.
+    async fn establish(&self) -> Result<Stream, Reason> {
+        // What ended the connection before this one says nothing about it.
+        *self.broken.borrow_mut() = None;
+        self.connect_by.set(self.server.connect_timeout.map(|limit| self.pass.now() + limit));
+        self.pass.watch_deadlines();
         let mut attempt = pin!(connect(&self.server));
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
-                return Poll::Ready(result);
-            }
-            self.poll_deadlines(cx, timer.as_mut());
-            Poll::Pending
-        })
-        .await
+        let result = poll_fn(|cx| match self.broken.borrow_mut().take() {
+            Some(reason) => Poll::Ready(Err(reason)),
+            None => attempt.as_mut().poll(cx),
+        });
+        let result = result.await;
+        self.connect_by.set(None);
+        result
     }
 
     fn connected(self: &Rc<Self>, stream: Stream) {
@@ -218,7 +219,7 @@ impl Connection {
         }
     }
 
-    fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>, timer: Pin<&mut Sleep>) -> Poll<Reason> {
+    fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Reason> {
         self.remember(cx);
         if let Some(reason) = self.broken.borrow_mut().take() {
             return Poll::Ready(reason);
@@ -227,10 +228,6 @@ impl Connection {
             return Poll::Ready(reason);
         }
         self.wake_waiting();
-        if self.poll_deadlines(cx, timer) {
-            let silence = self.server.timeout.unwrap_or_default() * 2;
-            return Poll::Ready(Reason::TimedOut(silence.as_millis()));
-        }
         Poll::Pending
     }
 
@@ -295,30 +292,27 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives up what is overdue and keeps the timer set. True when the connection has been silent for too long: a
-    /// request expired, and not a byte came for another `timeout` since.
-    fn poll_deadlines(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> bool {
-        let Some(timeout) = self.server.timeout else { return false };
-        loop {
-            let now = self.pass.now();
-            if self.armed.get().is_some_and(|at| at > now) {
-                return false;
-            }
-            self.armed.set(None);
-            self.expire(now);
-            let silent = self.link.borrow().is_some() && self.in_flight.borrow().has_expired();
-            let silence_ends = silent.then(|| self.heard.get() + timeout);
-            if silence_ends.is_some_and(|at| at <= now) {
-                return true;
-            }
-            let deadline = self.in_flight.borrow().deadline();
-            let Some(next) = deadline.into_iter().chain(silence_ends).min() else { return false };
-            timer.as_mut().reset(next.into());
-            self.armed.set(Some(next));
-            if timer.as_mut().poll(cx).is_pending() {
-                return false;
-            }
+    /// Called by the worker's ticker: gives up what is overdue. True while something has a deadline.
+    ///
+    /// A connection on which a request expired and from which not a byte came for another `timeout` is given up as well.
+    pub fn check_deadlines(&self, now: Instant) -> bool {
+        let by = self.connect_by.get();
+        if by.is_some_and(|by| by <= now) {
+            let limit = self.server.connect_timeout.unwrap_or_default();
+            self.give_up(Reason::ConnectTimedOut(limit.as_millis()));
         }
+        let Some(timeout) = self.server.timeout else { return by.is_some() };
+        self.expire(now);
+        let expired = self.in_flight.borrow().has_expired();
+        if expired && self.link.borrow().is_some() && self.heard.get() + timeout <= now {
+            self.give_up(Reason::TimedOut((timeout * 2).as_millis()));
+        }
+        expired || by.is_some() || self.in_flight.borrow().deadline().is_some()
+    }
+
+    fn give_up(&self, reason: Reason) {
+        self.broken.borrow_mut().get_or_insert(reason);
+        self.wake();
     }
 
     fn expire(&self, now: Instant) {
@@ -433,8 +427,7 @@ impl Flush for Connection {
                 self.wake();
             }
             Err(error) => {
-                *self.broken.borrow_mut() = Some(error.into());
-                self.wake();
+                self.give_up(error.into());
             }
         }
         self.count_queues();

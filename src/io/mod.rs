@@ -12,12 +12,14 @@ mod outbound;
 mod pacer;
 mod pass;
 mod stream;
+mod ticker;
 
 pub use inbound::{Inbound, Input};
 pub use outbound::{Outbound, Payload};
 pub use pacer::Pacing;
 pub use pass::{Flush, Pass};
 pub use stream::Stream;
+pub use ticker::Ticker;
 
 /// From this size on, in bytes, a message moves by reference instead of being copied.
 pub const LARGE: usize = 16 * 1024;

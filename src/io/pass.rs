@@ -1,9 +1,10 @@
 //! The pass: one trip of a worker's loop. Holds what its tasks share and writes what they left behind.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::Ticker;
 use super::pacer::{self, Pacer, Pacing};
 
 /// Something with unwritten bytes that has marked itself dirty.
@@ -32,6 +33,9 @@ pub struct Pass {
     /// The other half of the double buffer: lets sockets mark themselves dirty again while the list is walked.
     flushing: RefCell<Vec<Rc<dyn Flush>>>,
     pacer: RefCell<Pacer>,
+    ticker: OnceCell<Rc<Ticker>>,
+    /// Something got a deadline in this pass.
+    deadline: Cell<bool>,
 }
 
 impl Pass {
@@ -48,6 +52,8 @@ impl Pass {
             dirty: RefCell::default(),
             flushing: RefCell::default(),
             pacer: RefCell::new(Pacer::new(pacing, Instant::now())),
+            ticker: OnceCell::new(),
+            deadline: Cell::new(false),
         })
     }
 
@@ -90,6 +96,17 @@ impl Pass {
         self.dirty.borrow_mut().push(dirty);
     }
 
+    /// Gives the pass the timer that [`Pass::watch_deadlines`] sets.
+    pub fn use_ticker(&self, ticker: Rc<Ticker>) {
+        // A second one would change nothing: the first goes on ticking.
+        let _ = self.ticker.set(ticker);
+    }
+
+    /// Something has a deadline: sees to it that the ticker runs.
+    pub fn watch_deadlines(&self) {
+        self.deadline.set(true);
+    }
+
     /// Requests of the session with this number were read.
     pub fn hear(&self, session: u64) {
         self.pacer.borrow_mut().hear(session);
@@ -108,6 +125,11 @@ impl Pass {
             for dirty in flushing.drain(..) {
                 dirty.flush();
             }
+        }
+        if self.deadline.replace(false)
+            && let Some(ticker) = self.ticker.get()
+        {
+            ticker.set();
         }
         if wrote {
             let pause = self.pacer.borrow_mut().pass_ended(self.now.get());
