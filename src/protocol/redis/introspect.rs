@@ -185,7 +185,7 @@ fn list<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u
     let is = |index, word: &str| arg(index).is_some_and(|text: &[u8]| text.eq_ignore_ascii_case(word.as_bytes()));
     let with_subcommands = || all().flat_map(|command| std::iter::once(command).chain(command.subcommands));
     let names: Vec<&str> = match arg(4) {
-        None if argc == 2 => all().map(|command| command.name).collect(),
+        None if argc == 2 => with_subcommands().map(|command| command.name).collect(),
         Some(_) if argc != 5 || !is(2, "filterby") => return out.extend_from_slice(errors::SYNTAX),
         Some(_) if is(3, "module") => Vec::new(),
         Some(category) if is(3, "aclcat") => {
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn lists_with_filters() {
-        assert!(answer("COMMAND LIST").starts_with(&answer("COMMAND COUNT").replace(':', "*")));
+        assert!(answer("COMMAND LIST").contains(" $6 xgroup $13 xgroup|create "));
         assert_eq!(answer("COMMAND LIST FILTERBY PATTERN X[^a-f]R?[b-m]"), "*1 $5 xtrim ");
         assert_eq!(answer("COMMAND LIST FILTERBY PATTERN *object|*q*"), "*1 $11 object|freq ");
         assert_eq!(answer("command list filterby aclcat hyperloglog").split(' ').next(), Some("*5"));

@@ -175,8 +175,8 @@ impl Command {
                 _ if self.name == "migrate" => migrate_keys(argc, &arg).filter(|_| !found),
                 Begin::Index(index) => spec.find(self, index as usize, argc, &arg)?,
                 Begin::Keyword { word, from } => match find_keyword(word, from, argc, &arg) {
-                    Some(at) => spec.find(self, at + 1, argc, &arg)?,
-                    None => None,
+                    Some(at) if at + 1 < argc => spec.find(self, at + 1, argc, &arg)?,
+                    _ => None,
                 },
                 // Only SORT has such: the keys that BY and GET make from elements are the server's own affair, the
                 // destination is not.

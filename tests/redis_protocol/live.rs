@@ -1,0 +1,467 @@
+//! The command table, key extraction, error wording and inline parsing against a live redis-server, and COMMAND DOCS
+//! against redis-cli. Nothing is compared where they are not installed.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use outrigger::protocol::redis::commands::{self, Resolved, Route};
+use outrigger::protocol::redis::reply::{write_bulk, write_command};
+use outrigger::protocol::redis::request::{self, Arguments};
+use outrigger::protocol::redis::response::{elements, scan};
+use outrigger::protocol::redis::{errors, introspect};
+use outrigger::protocol::{Limits, Parsed};
+
+use super::parsed;
+
+/// A redis-server of our own on a unix socket.
+struct Server {
+    process: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// None where no redis-server is installed.
+    fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("redis.sock");
+        let process = Process::new("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(process) = process else {
+            eprintln!("no redis-server here: not compared with one");
+            return None;
+        };
+        let server = Self { process, dir };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < deadline, "redis-server did not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Some(server)
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.dir.path().join("redis.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Reads one reply.
+fn receive(stream: &mut impl Read) -> Vec<u8> {
+    let mut reply = Vec::new();
+    loop {
+        match scan(&reply, &Limits::default()).expect("a reply") {
+            Parsed::Complete(length) => {
+                assert_eq!(length, reply.len());
+                return reply;
+            }
+            // Exactly what is needed, so that nothing of the next reply is taken.
+            Parsed::Incomplete { need } => {
+                let had = reply.len();
+                reply.resize(need, 0);
+                stream.read_exact(&mut reply[had..]).expect("more of the reply");
+            }
+        }
+    }
+}
+
+fn ask(stream: &mut UnixStream, words: &[&str]) -> Vec<u8> {
+    let mut request = Vec::new();
+    write_command(&mut request, words);
+    stream.write_all(&request).unwrap();
+    receive(stream)
+}
+
+/// The words of a line; `""` is the empty word.
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').map(|word| if word == "\"\"" { "" } else { word }).collect()
+}
+
+fn introspected(words: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    introspect::command(&mut out, words.len(), |index| words.get(index).map(|word| word.as_bytes()));
+    out
+}
+
+/// A reply without its framing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    Text(String),
+    Array(Vec<Value>),
+}
+
+fn value(reply: &[u8]) -> Value {
+    match reply[0] {
+        b'*' => Value::Array(elements(reply).map(value).collect()),
+        b'$' => Value::Text(String::from_utf8_lossy(&reply[1..]).split_once("\r\n").unwrap().1.trim_end().to_owned()),
+        _ => Value::Text(String::from_utf8_lossy(reply).trim_end().to_owned()),
+    }
+}
+
+impl Value {
+    fn array(&self) -> &[Value] {
+        match self {
+            Self::Array(items) => items,
+            Self::Text(text) => panic!("{text:?} is no array"),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Array(items) => panic!("{items:?} is no text"),
+        }
+    }
+
+    /// With the order gone where it means nothing.
+    fn sorted(&self) -> Value {
+        let mut items: Vec<Value> = self.array().to_vec();
+        items.sort();
+        Value::Array(items)
+    }
+}
+
+/// What of COMMAND INFO must be equal: all but tips and notes, and the order of flags and subcommands.
+fn comparable(info: &Value) -> Value {
+    let info = info.array();
+    let specs = info[8].array().iter().map(|spec| {
+        let spec = spec.array();
+        let start = if spec[0].text() == "notes" { 2 } else { 0 };
+        Value::Array(spec[start..].to_vec())
+    });
+    let mut subcommands: Vec<Value> = info[9].array().iter().map(comparable).collect();
+    subcommands.sort();
+    let mut fields: Vec<Value> = info[..7].to_vec();
+    fields[2] = fields[2].sorted();
+    fields[6] = fields[6].sorted();
+    fields.push(Value::Array(specs.collect()));
+    fields.push(Value::Array(subcommands));
+    Value::Array(fields)
+}
+
+/// Versions later than the server's may have changed or added what they like.
+fn server_is_7_0(stream: &mut UnixStream) -> bool {
+    String::from_utf8_lossy(&ask(stream, &["INFO", "server"])).contains("redis_version:7.0.")
+}
+
+#[test]
+fn the_table_says_of_each_command_what_the_server_says() {
+    let Some(server) = Server::start() else { return };
+    let mut stream = server.connect();
+    let theirs = value(&ask(&mut stream, &["COMMAND"]));
+    let exact = server_is_7_0(&mut stream);
+    let mut compared = 0;
+    for info in theirs.array() {
+        let name = info.array()[0].text();
+        let Some(command) = commands::lookup(name.as_bytes()) else {
+            assert!(!exact, "{name} is missing");
+            continue;
+        };
+        if !exact {
+            continue;
+        }
+        let mut ours = comparable(&value(&introspected(&["COMMAND", "INFO", name])).array()[0]);
+        if let Value::Array(fields) = &mut ours
+            && let Some(Value::Array(subcommands)) = fields.last_mut()
+        {
+            let newer = |name: &str| command.subcommands.iter().any(|sub| sub.name == name && sub.since > "7.0.99");
+            subcommands.retain(|subcommand| !newer(subcommand.array()[0].text()));
+        }
+        assert_eq!(ours, comparable(info), "{name}");
+        compared += 1;
+    }
+    assert!(!exact || compared == 240, "{compared} commands compared");
+    for command in commands::all().filter(|command| command.since < "7.0.99") {
+        assert!(
+            theirs.array().iter().any(|info| info.array()[0].text() == command.name),
+            "{} is made up",
+            command.name
+        );
+    }
+}
+
+#[test]
+fn docs_agree_on_version_group_and_deprecation() {
+    let Some(server) = Server::start() else { return };
+    let mut stream = server.connect();
+    if !server_is_7_0(&mut stream) {
+        return;
+    }
+    compare_docs(&value(&ask(&mut stream, &["COMMAND", "DOCS"])), &value(&introspected(&["COMMAND", "DOCS"])));
+}
+
+fn compare_docs(theirs: &Value, ours: &Value) {
+    let field = |docs: &Value, name: &str| {
+        docs.array().chunks(2).find(|pair| pair[0].text() == name).map(|pair| pair[1].clone())
+    };
+    for pair in theirs.array().chunks(2) {
+        let name = pair[0].text();
+        let ours = field(ours, name).unwrap_or_else(|| panic!("{name} is missing"));
+        for fact in ["since", "group", "deprecated_since"] {
+            assert_eq!(field(&ours, fact), field(&pair[1], fact), "{fact} of {name}");
+        }
+        if let Some(subcommands) = field(&pair[1], "subcommands") {
+            compare_docs(&subcommands, &field(&ours, "subcommands").expect(name));
+        }
+    }
+}
+
+/// Requests, one a line, whose keys are in every kind of place or nowhere.
+const GETKEYS: &str = include_str!("getkeys.txt");
+
+#[test]
+fn keys_are_where_the_server_finds_them() {
+    let Some(server) = Server::start() else { return };
+    let mut stream = server.connect();
+    for line in GETKEYS.lines() {
+        let request = [&["COMMAND", "GETKEYS"], words(line).as_slice()].concat();
+        let theirs = ask(&mut stream, &request).escape_ascii().to_string();
+        assert_eq!(introspected(&request).escape_ascii().to_string(), theirs, "{line}");
+    }
+}
+
+#[test]
+fn lists_are_those_of_the_server() {
+    let Some(server) = Server::start() else { return };
+    let mut stream = server.connect();
+    if !server_is_7_0(&mut stream) {
+        return;
+    }
+    let newer = |name: &str| {
+        let (container, sub) = name.split_once('|').unwrap_or((name, ""));
+        let command = commands::lookup(container.as_bytes()).unwrap();
+        command.subcommand(sub.as_bytes()).unwrap_or(command).since > "7.0.99"
+    };
+    for line in [
+        "COMMAND LIST",
+        "COMMAND LIST FILTERBY ACLCAT dangerous",
+        "COMMAND LIST FILTERBY aclcat HASH",
+        "COMMAND LIST FILTERBY PATTERN x*",
+        "COMMAND LIST FILTERBY PATTERN *|[a-dX]*",
+        "COMMAND LIST FILTERBY PATTERN \\get",
+        "COMMAND LIST FILTERBY PATTERN z[^r]*[e-a]",
+        "COMMAND LIST FILTERBY PATTERN ????",
+        "COMMAND LIST FILTERBY PATTERN [g",
+        "COMMAND LIST FILTERBY MODULE m",
+    ] {
+        let Value::Array(mut ours) = value(&introspected(&words(line))) else { panic!("{line}") };
+        ours.retain(|name| !newer(name.text()));
+        assert_eq!(Value::Array(ours).sorted(), value(&ask(&mut stream, &words(line))).sorted(), "{line}");
+    }
+}
+
+/// What the proxy answers to a request that it does not pass on, or nothing if it would.
+fn refusal(words: &[&str]) -> Option<String> {
+    let arg = |index: usize| words.get(index).map(|word| word.as_bytes());
+    let mut out = Vec::new();
+    match commands::resolve(words.len(), arg) {
+        Resolved::Unknown => errors::unknown_command(&mut out, words.len(), arg),
+        Resolved::UnknownSubcommand(container) => errors::unknown_subcommand(&mut out, container, words[1].as_bytes()),
+        Resolved::WrongArity(command) => errors::wrong_arity(&mut out, command),
+        Resolved::Command(command) => match command.keys(words.len(), arg, &mut Vec::new()) {
+            Err(error) => errors::key_error(&mut out, command, error),
+            Ok(()) => match command.route {
+                Route::Refused(reason) => errors::refused(&mut out, command, reason),
+                _ => return None,
+            },
+        },
+    }
+    Some(String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn errors_are_worded_as_the_server_words_them() {
+    let Some(server) = Server::start() else { return };
+    let mut stream = server.connect();
+    let long = "x".repeat(200);
+    let lines = [
+        "nosuch",
+        "NoSuch a b",
+        "nosuch \"\" b",
+        "nosuch a\r\nb",
+        &format!("nosuch {long} b"),
+        &format!("nosuch {} {long} b", &long[..100]),
+        &format!("nosuch {} {} b", &long[..62], &long[..62]),
+        &format!("{long} {long}"),
+        "JSON.GET k",
+        "GET",
+        "GET a b",
+        "CLIENT",
+        "CLIENT MAINT_NOTIFICATIONS on",
+        "client setname",
+        "CLIENT SETNAME a b",
+        "XGROUP CREATE a",
+        "OBJECT",
+        "object nosuch k",
+        "COMMAND COUNT x",
+        "MSET a 1 b",
+        "MSETNX a 1 b",
+        "EVAL s x a",
+        "EVAL s 01 a",
+        "EVAL s 2 a",
+        "EVAL s -1",
+        "ZUNION x a",
+        "ZUNION 0 a",
+        "ZUNION 2 a",
+        "ZUNIONSTORE d -1 a",
+        "ZINTERCARD 0 a",
+        "SINTERCARD x a",
+        "SINTERCARD 0 a",
+        "SINTERCARD 2 a",
+        "LMPOP x a LEFT",
+        "LMPOP 0 a LEFT",
+        "LMPOP 5 a LEFT",
+        "ZMPOP -1 a MIN",
+        "XREAD COUNT 1 a",
+        "XREAD COUNT 1 STREAMS",
+        "XREADGROUP GROUP g c COUNT 1 NOACK",
+        "CLUSTER SLOTS",
+        "CLUSTER INFO",
+    ];
+    for line in lines {
+        let theirs = String::from_utf8(ask(&mut stream, &words(line))).unwrap();
+        assert_eq!(refusal(&words(line)), Some(theirs), "{line:?}");
+    }
+    ask(&mut stream, &["FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() return 1 end)"]);
+    for line in ["FCALL f x a", "FCALL f 2 a", "FCALL f -1"] {
+        let theirs = String::from_utf8(ask(&mut stream, &words(line))).unwrap();
+        assert_eq!(refusal(&words(line)), Some(theirs), "{line:?}");
+    }
+}
+
+#[test]
+fn what_has_a_way_has_no_refusal() {
+    for line in ["GET k", "PING", "EVAL s 0", "MSET a 1 b 2", "XREAD BLOCK 0 STREAMS a 0", "CLIENT ID", "COMMAND"] {
+        assert_eq!(refusal(&words(line)), None, "{line}");
+    }
+}
+
+#[test]
+fn inline_commands_and_protocol_errors_are_those_of_the_server() {
+    let Some(server) = Server::start() else { return };
+    let lines: &[&[u8]] = &[
+        b"ECHO a\r\n",
+        b"ECHO a\n",
+        b"  echo \t a \r\n",
+        b"ECHO \"a b\"\r\n",
+        b"ECHO \"\\x41\\xfg\\n\\t\\q\\\\\"\r\n",
+        b"ECHO 'a\\'b\\n'\r\n",
+        b"ECHO a\"b c\"\r\n",
+        b"ECHO a\x0bb\r\n",
+        b"ECHO \xff\r\n",
+        b"ECHO \"\"\r\n",
+        b"ECHO \"a\"b\r\n",
+        b"ECHO \"a\r\n",
+        b"ECHO 'a\r\n",
+        b"ECHO a\rb\r\n",
+        b"\r\nECHO a\r\n",
+        b"*0\r\nECHO a\r\n",
+        b"*-1\r\nECHO a\r\n",
+        b"*-7\r\nECHO a\r\n",
+        b"*x\r\n",
+        b"*01\r\n",
+        b"*2147483648\r\n",
+        b"*1\r\n:1\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n$+1\r\n",
+        b"*1\r\n$536870913\r\n",
+    ];
+    for line in lines {
+        let mut stream = server.connect();
+        stream.write_all(line).unwrap();
+        let theirs = receive(&mut stream);
+        assert_eq!(
+            echo(line).escape_ascii().to_string(),
+            theirs.escape_ascii().to_string(),
+            "{:?}",
+            line.escape_ascii()
+        );
+    }
+}
+
+/// Answers the first request that is not empty, which is an ECHO or wrong.
+fn echo(mut input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    loop {
+        match parsed(input) {
+            Ok(Some((consumed, args))) if args.is_empty() => input = &input[consumed..],
+            Ok(Some((_, args))) if args.len() == 2 => {
+                write_bulk(&mut out, &args[1]);
+                return out;
+            }
+            Ok(Some(_)) => {
+                errors::wrong_arity(&mut out, commands::lookup(b"echo").unwrap());
+                return out;
+            }
+            Ok(None) => panic!("incomplete"),
+            Err(error) => return format!("-ERR {error}\r\n").into_bytes(),
+        }
+    }
+}
+
+#[test]
+fn redis_cli_starts_on_our_docs_and_helps() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let started = Process::new("redis-cli")
+        .args(["-p", &port])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut client) = started else {
+        eprintln!("no redis-cli here: not tried with it");
+        return;
+    };
+    let serving = std::thread::spawn(move || serve_introspection(listener.accept().unwrap().0));
+    client.stdin.take().unwrap().write_all(b"help xgroup create\nCOMMAND COUNT\nhelp @hash\n").unwrap();
+    let output = client.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(shown.contains(&commands::all().count().to_string()), "{shown}");
+    assert!(shown.contains("5.0.0"), "help does not know since when: {shown}");
+    assert!(serving.join().unwrap().contains(&"COMMAND DOCS".to_owned()), "redis-cli did not ask for docs");
+}
+
+/// Answers COMMAND until the client leaves; returns what was asked.
+fn serve_introspection(mut stream: std::net::TcpStream) -> Vec<String> {
+    let mut asked = Vec::new();
+    let mut buf = Vec::new();
+    let mut chunk = [0; 4096];
+    let mut args = Arguments::new();
+    loop {
+        match request::parse(&buf, &Limits::default(), &mut args).unwrap() {
+            Parsed::Complete(consumed) => {
+                let line: Vec<String> = args.iter(&buf).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+                let mut out = Vec::new();
+                if line[0].eq_ignore_ascii_case("command") {
+                    introspect::command(&mut out, args.len(), |index| args.get(&buf, index));
+                } else {
+                    errors::unknown_command(&mut out, args.len(), |index| args.get(&buf, index));
+                }
+                stream.write_all(&out).unwrap();
+                asked.push(line.join(" "));
+                buf.drain(..consumed);
+            }
+            Parsed::Incomplete { .. } => match stream.read(&mut chunk).unwrap() {
+                0 => return asked,
+                read => buf.extend_from_slice(&chunk[..read]),
+            },
+        }
+    }
+}
