@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Stats};
 use crate::backend::Endpoint;
-use crate::config::{LogFormat, Protocol, ServerAddress, Settings};
+use crate::config::{LogFormat, ServerAddress, Settings};
 use crate::listener::Listener;
 use crate::local::{LocalServer, LocalServers};
 use crate::telemetry::{Format, Log, WorkerCells};
@@ -62,7 +62,8 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     }
     let pid_file = process.pid_file.map(PidFile::write).transpose()?;
 
-    let cells = (0..workers(&settings)).map(|_| Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len()))));
+    let cells =
+        (0..workers(&settings)).map(|_| Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len()))));
     let cells: Vec<_> = cells.collect();
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
@@ -297,12 +298,11 @@ fn start_local(settings: &Settings) -> io::Result<LocalServers> {
     let mut local = Vec::new();
     for pool in &settings.pools {
         for server in pool.servers.iter().filter(|s| s.address == ServerAddress::Local) {
-            let memcached = pool.protocol == Protocol::Memcached;
             local.push(LocalServer {
-                memcached,
+                protocol: pool.protocol,
                 memory: pool.local_memory,
                 pool: pool.name.clone(),
-                name: server.name.clone(),
+                server: server.name.clone(),
             });
         }
     }

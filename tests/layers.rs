@@ -27,9 +27,10 @@ const PEERS: [(&str, &str); 1] = [("worker", "listener")];
 const LONGEST_FILE: usize = 500;
 
 fn position(module: &str) -> Option<(usize, usize)> {
-    LAYERS.iter().enumerate().find_map(|(row, names)| {
-        names.iter().position(|name| *name == module).map(|column| (row, column))
-    })
+    LAYERS
+        .iter()
+        .enumerate()
+        .find_map(|(row, names)| names.iter().position(|name| *name == module).map(|column| (row, column)))
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -1,5 +1,7 @@
 //! The in-process servers over their sockets: against the real redis-server and memcached, under load, at start and stop.
 
+#[path = "local_servers/memcached.rs"]
+mod memcached;
 #[path = "local_servers/redis.rs"]
 mod redis;
 #[path = "local_servers/support.rs"]
@@ -102,6 +104,38 @@ fn many_pipelining_clients_each_get_their_own_replies() {
                         assert_eq!(connection.redis_reply(), b"+OK\r\n");
                         assert_eq!(connection.redis_reply(), format!("${}\r\n{value}\r\n", value.len()).as_bytes());
                         assert_eq!(connection.redis_reply(), format!(":{}\r\n", round + 1).as_bytes());
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn many_pipelining_memcached_clients_each_get_their_own_replies() {
+    let servers = LocalServers::start(vec![server(Protocol::Memcached, "a")]).unwrap();
+    thread::scope(|scope| {
+        for client in 0..24 {
+            let address = servers.address(0);
+            scope.spawn(move || {
+                let mut connection = Client::connect(&address);
+                connection.send(format!("set counter-{client} 0 0 1\r\n0\r\n").into_bytes());
+                assert_eq!(connection.line(), b"STORED\r\n");
+                for round in 0..20 {
+                    let value = format!("{client}:{round}:{}", "x".repeat(client * 997 % 20_000));
+                    let request = format!(
+                        "set key-{client} {client} 0 {}\r\n{value}\r\nget key-{client}\r\nincr counter-{client} 1\r\n",
+                        value.len()
+                    );
+                    connection.send(request.repeat(40).into_bytes());
+                    for n in 0..40 {
+                        let reply = format!(
+                            "STORED\r\nVALUE key-{client} {client} {}\r\n{value}\r\nEND\r\n{}\r\n",
+                            value.len(),
+                            round * 40 + n + 1
+                        );
+                        let got = connection.bytes(reply.len());
+                        assert_eq!(String::from_utf8_lossy(&got), reply);
                     }
                 }
             });

@@ -282,8 +282,13 @@ impl Connection {
             cells.responses.increment();
             cells.response_bytes.add(length as u64);
             let payload = input.take(length);
+            let out_of_step = matches!(expect, Expect::Memcached(e)
+                if memcached::response::leaves_out_of_step(payload.as_slice(), e));
             if let Some(requester) = entry.requester {
                 requester.reply(entry.ticket, payload);
+            }
+            if out_of_step {
+                return Err(Reason::Protocol("the server may have taken a data block for commands".into()));
             }
         }
         self.count_queues();

@@ -110,7 +110,7 @@ pub(super) trait Engine: 'static {
     fn session(&self) -> Self::Session;
 
     /// Answers the whole requests at the front of `input`, taking them out, until `output` reaches [`OUTPUT_LIMIT`].
-    fn serve(&mut self, session: &mut Self::Session, input: &mut BytesMut, output: &mut BytesMut, now: Millis) -> Flow;
+    fn serve(&mut self, session: &mut Self::Session, input: &mut BytesMut, output: &mut Vec<u8>, now: Millis) -> Flow;
 }
 
 /// How a connection goes on once its output is written.
@@ -186,11 +186,11 @@ async fn accept<E: Engine>(listener: UnixListener, server: LocalServer, clock: C
 
 async fn serve_connection<E: Engine>(mut socket: UnixStream, engine: Rc<RefCell<E>>, clock: Clock) -> io::Result<()> {
     let mut session = engine.borrow().session();
-    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+    let (mut input, mut output) = (BytesMut::new(), Vec::new());
     loop {
         if input.is_empty() {
             // An idle connection holds no buffers.
-            (input, output) = (BytesMut::new(), BytesMut::new());
+            (input, output) = (BytesMut::new(), Vec::new());
             socket.readable().await?;
         }
         input.reserve(READ_SIZE);

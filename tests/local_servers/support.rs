@@ -84,8 +84,11 @@ impl RealServer {
         Self::start("redis-server", &["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
     }
 
+    /// On one thread and without the ones in the background: while another thread has an item in hand, `decr` does not
+    /// pad its value.
     pub fn memcached() -> Option<Self> {
-        Self::start("memcached", &["-u", "root", "-U", "0", "-m", "64", "-s"])
+        let background = "no_lru_maintainer,no_lru_crawler,no_hashexpand";
+        Self::start("memcached", &["-u", "root", "-U", "0", "-t", "1", "-o", background, "-s"])
     }
 
     fn start(program: &str, arguments: &[&str]) -> Option<Self> {

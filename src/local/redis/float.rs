@@ -227,7 +227,7 @@ impl Natural {
         if self.0.is_empty() {
             return;
         }
-        if bits % 32 > 0 {
+        if !bits.is_multiple_of(32) {
             self.multiply_by_power_of_two(bits % 32);
         }
         self.0.splice(0..0, std::iter::repeat_n(0, bits / 32));

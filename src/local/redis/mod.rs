@@ -118,7 +118,7 @@ impl Engine for RedisServer {
         RedisSession { framer: Framer::new(2 * self.store.max_item_bytes() + REQUEST_ROOM, MAX_ARGUMENTS) }
     }
 
-    fn serve(&mut self, session: &mut RedisSession, input: &mut BytesMut, output: &mut BytesMut, now: Millis) -> Flow {
+    fn serve(&mut self, session: &mut RedisSession, input: &mut BytesMut, output: &mut Vec<u8>, now: Millis) -> Flow {
         while output.len() < OUTPUT_LIMIT {
             let flow = match session.framer.next(input) {
                 Ok(Framed::Incomplete) => return Flow::NeedsInput,
@@ -149,7 +149,7 @@ impl Engine for RedisServer {
 
 impl RedisServer {
     /// Runs one command; whether the connection is to be closed after its reply.
-    fn execute(&mut self, arguments: &[&[u8]], output: &mut BytesMut, now: Millis) -> bool {
+    fn execute(&mut self, arguments: &[&[u8]], output: &mut Vec<u8>, now: Millis) -> bool {
         let Some((name, args)) = arguments.split_first() else { return false };
         let command = match find(name, arguments.len()) {
             Ok(command) => command,

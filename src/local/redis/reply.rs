@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use bytes::BytesMut;
-use redis_protocol::resp2::encode::extend_encode_borrowed;
+use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::BorrowedFrame;
 
 /// The end of a reply buffer.
-pub struct Reply<'a>(pub &'a mut BytesMut);
+pub struct Reply<'a>(pub &'a mut Vec<u8>);
 
 /// An error reply: the whole line after `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +56,10 @@ impl Reply<'_> {
     }
 
     fn frame(&mut self, frame: &BorrowedFrame<'_>) {
-        // The buffer grows as needed, which is all that encoding can fail for.
-        let encoded = extend_encode_borrowed(self.0, frame, false);
+        let start = self.0.len();
+        self.0.resize(start + frame.encode_len(false), 0);
+        // There is room: too little of it is all that encoding can fail for.
+        let encoded = encode_borrowed(self.0.get_mut(start..).unwrap_or_default(), frame, false);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
     }
 }

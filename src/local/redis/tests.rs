@@ -20,7 +20,7 @@ impl Peer {
     }
 
     fn send(&mut self, request: &[u8]) -> (String, Flow) {
-        let (mut input, mut output) = (BytesMut::from(request), BytesMut::new());
+        let (mut input, mut output) = (BytesMut::from(request), Vec::new());
         let flow = self.server.serve(&mut self.session, &mut input, &mut output, self.now);
         (String::from_utf8_lossy(&output).replace("\r\n", "|").replace('\0', "\\x00"), flow)
     }
@@ -397,7 +397,7 @@ fn a_full_output_stops_the_batch_and_the_rest_is_served_next() {
     let mut input = BytesMut::from(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".repeat(5).as_slice());
     let mut replies = Vec::new();
     loop {
-        let mut output = BytesMut::new();
+        let mut output = Vec::new();
         let flow = peer.server.serve(&mut peer.session, &mut input, &mut output, peer.now);
         replies.push(output.len() / 200_000);
         if flow == Flow::NeedsInput {

@@ -8,7 +8,8 @@ use super::super::Step;
 use super::super::merge::{Merge, Part, Parts};
 use super::Request;
 use crate::backend::{Expect, Requester, Ticket};
-use crate::protocol::memcached::{reply, response};
+use crate::protocol::memcached::request::{Span, part};
+use crate::protocol::memcached::{replies, response};
 
 /// The keys of one server.
 struct Fragment {
@@ -39,7 +40,7 @@ impl Request<'_, '_> {
         }
     }
 
-    fn send_fragments(&mut self, fragments: &[Fragment], order: Vec<(usize, (u32, u32))>) -> Step {
+    fn send_fragments(&mut self, fragments: &[Fragment], order: Vec<(usize, Span)>) -> Step {
         let session = self.session;
         if let Some(full) = fragments.iter().map(|f| self.connection(f.server)).find(|c| !c.has_room()) {
             return session.wait_for(full);
@@ -62,9 +63,7 @@ impl Request<'_, '_> {
 
     /// The command and, of `gat`, the expiry time, as the client wrote them; then the keys of this fragment.
     fn write_fragment(&self, out: &mut Vec<u8>, fragment: &Fragment) {
-        let first = self.parsed.keys.first().map_or(0, |k| k.0 as usize);
-        let head = self.input.bytes()[..first].trim_ascii();
-        out.extend_from_slice(head);
+        self.parsed.write_fragment_start(self.input.bytes(), out);
         for &key in &fragment.keys {
             out.push(b' ');
             out.extend_from_slice(self.key(key));
@@ -87,7 +86,7 @@ impl Request<'_, '_> {
             let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
             let ticket = Ticket { part: server as u32, ..ticket.unwrap_or_default() };
             self.connection(server).send(requester, ticket, expect, |out, pass| {
-                let (before, after) = self.parsed.forward_parts(&self.input.bytes()[..self.length]);
+                let (before, after) = self.parsed.forward_parts(self.input.bytes());
                 let out = out.tail(pass);
                 out.extend_from_slice(before);
                 out.extend_from_slice(after);
@@ -105,7 +104,7 @@ struct Gather {
     /// The request.
     line: Bytes,
     /// By key: the index of its fragment, and where it stands in the line.
-    order: Vec<(usize, (u32, u32))>,
+    order: Vec<(usize, Span)>,
 }
 
 impl Merge for Gather {
@@ -115,23 +114,23 @@ impl Merge for Gather {
 
     fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(error) = first_error(&self.parts) {
-            return out.extend_from_slice(error);
+            return write_error(out, error);
         }
         let values = |part| match part {
             &Part::Reply(ref reply) | &Part::Error(ref reply) => response::values(reply).peekable(),
         };
         let mut sources: Vec<_> = self.parts.iter().map(values).collect();
-        for &(fragment, (start, end)) in &self.order {
-            let key = &self.line[start as usize..end as usize];
+        for &(fragment, key) in &self.order {
+            let key = part(&self.line, key);
             if let Some(value) = sources[fragment].next_if(|value| value.key == key) {
                 out.extend_from_slice(value.whole);
             }
         }
-        out.extend_from_slice(reply::END);
+        out.extend_from_slice(replies::END);
     }
 }
 
-/// The first error, or what all have said.
+/// `OK`, or the first error.
 struct Unanimous {
     parts: Parts,
 }
@@ -142,16 +141,21 @@ impl Merge for Unanimous {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
-        match (first_error(&self.parts), self.parts.iter().next()) {
-            (Some(text), _) | (None, Some(Part::Reply(text) | Part::Error(text))) => out.extend_from_slice(text),
-            (None, None) => reply::write_line(out, "OK"),
+        match first_error(&self.parts) {
+            Some(error) => write_error(out, error),
+            None => out.extend_from_slice(replies::OK),
         }
     }
 }
 
+/// The first error line, without its end.
 fn first_error(parts: &Parts) -> Option<&[u8]> {
     parts.iter().find_map(|part| match part {
-        Part::Error(error) => Some(&error[..]),
-        Part::Reply(reply) => response::error_line(reply),
+        Part::Error(line) | Part::Reply(line) => response::error_line(line),
     })
+}
+
+fn write_error(out: &mut Vec<u8>, line: &[u8]) {
+    out.extend_from_slice(line);
+    out.extend_from_slice(b"\r\n");
 }

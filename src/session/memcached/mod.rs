@@ -11,8 +11,8 @@ use std::rc::Rc;
 use super::{Scratch, Session, Step};
 use crate::backend::{Connection, Expect, Failure, Requester, Ticket};
 use crate::io::{Input, Payload};
-use crate::protocol::memcached::request::{self, Outcome};
-use crate::protocol::memcached::{Request as Parsed, Verb, reply};
+use crate::protocol::memcached::request::{self, Outcome, part};
+use crate::protocol::memcached::{Request as Parsed, Verb, replies};
 
 /// What a memcached session remembers.
 #[derive(Default)]
@@ -49,13 +49,13 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
             input.skip(consumed);
             state.discard = skip;
             if !parsed.noreply {
-                session.answer(|out| reply::write_line(out, &reply.to_string()));
+                session.answer(|out| reply.write(out));
             }
             Step::Next
         }
         Outcome::Fatal { reply } => {
             session.pool.cells().client_err.increment();
-            session.answer(|out| reply::write_line(out, &reply.to_string()));
+            session.answer(|out| reply.write(out));
             Step::Close
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
 
 /// What a client is told when its request got no reply.
 pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
-    reply::write_server_error(out, &failure.to_string());
+    replies::write_server_error(out, &failure.to_string());
 }
 
 impl Request<'_, '_> {
@@ -73,18 +73,17 @@ impl Request<'_, '_> {
                 self.input.skip(self.length);
                 Step::Close
             }
-            Verb::Version => self.answer(|out, _| reply::write_line(out, concat!("VERSION ", env!("CARGO_PKG_VERSION")))),
-            Verb::Verbosity => self.answer(|out, _| reply::write_line(out, "OK")),
+            Verb::Version => self.answer(|out, _| replies::write_version(out, env!("CARGO_PKG_VERSION"))),
+            Verb::Verbosity => self.answer(|out, _| out.extend_from_slice(replies::OK)),
             Verb::Stats => self.stats(),
             Verb::FlushAll => self.flush_all(),
-            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats if self.parsed.keys.len() > 1 => self.gather(),
+            verb if verb.is_retrieval() && self.parsed.keys.len() > 1 => self.gather(),
             _ => self.forward_by_key(),
         }
     }
 
     fn key(&self, index: usize) -> &[u8] {
-        let range = self.parsed.keys.get(index).copied().unwrap_or_default();
-        self.input.bytes().get(range.0 as usize..range.1 as usize).unwrap_or_default()
+        part(self.input.bytes(), self.parsed.keys.get(index).copied().unwrap_or_default())
     }
 
     /// Answers here and takes the request.
@@ -98,7 +97,7 @@ impl Request<'_, '_> {
 
     fn no_server(&mut self) -> Step {
         self.answer(|out, r| {
-            reply::write_server_error(out, &format!("no live server in pool {}", r.session.pool.settings.name));
+            replies::write_server_error(out, &format!("no live server in pool {}", r.session.pool.settings.name));
         })
     }
 
@@ -126,7 +125,7 @@ impl Request<'_, '_> {
         let (parsed, input, length) = (self.parsed, &mut *self.input, self.length);
         connection.send(requester, ticket, expect, |out, pass| {
             if parsed.noreply {
-                let (before, after) = parsed.forward_parts(&input.bytes()[..length]);
+                let (before, after) = parsed.forward_parts(input.bytes());
                 out.push(Payload::Borrowed(before), pass);
                 out.push(Payload::Borrowed(after), pass);
                 input.skip(length);

@@ -18,9 +18,9 @@ pub(super) fn is_allowed_before_auth(command: &Command) -> bool {
 }
 
 impl Request<'_, '_> {
-    pub(super) fn answer_locally(&mut self, command: ProxyCommand) -> Step {
-        match command {
-            ProxyCommand::Ping => self.ping(),
+    pub(super) fn answer_locally(&mut self, command: &Command, what: ProxyCommand) -> Step {
+        match what {
+            ProxyCommand::Ping => self.ping(command),
             ProxyCommand::Echo => self.answer(|out, r| reply::write_bulk(out, r.arg(1))),
             ProxyCommand::Time => self.answer(|out, _| write_time(out)),
             ProxyCommand::Quit => {
@@ -31,12 +31,23 @@ impl Request<'_, '_> {
             ProxyCommand::Hello => self.hello(),
             ProxyCommand::Reset => self.reset(),
             ProxyCommand::Select => self.select(),
-            ProxyCommand::Client => self.client(),
             ProxyCommand::Info => self.info(),
             ProxyCommand::Command => self.command(),
-            ProxyCommand::Readonly | ProxyCommand::Readwrite => {
-                self.error("ERR This instance has cluster support disabled")
-            }
+            ProxyCommand::Readonly | ProxyCommand::Readwrite => self.say(errors::NO_CLUSTER),
+            // Its arity lets no request without a subcommand come here.
+            ProxyCommand::Client => self.error("ERR unknown subcommand. Try CLIENT HELP."),
+            ProxyCommand::ClientHelp => self.client_help(),
+            ProxyCommand::ClientId => self.answer(|out, r| reply::write_integer(out, r.session.id as i64)),
+            ProxyCommand::ClientGetname => self.answer(|out, r| match &r.state.client {
+                Some(client) if !client.name.is_empty() => reply::write_bulk(out, client.name.as_bytes()),
+                _ => out.extend_from_slice(reply::NULL),
+            }),
+            ProxyCommand::ClientSetname => self.set_name(),
+            ProxyCommand::ClientSetinfo => self.set_info(),
+            ProxyCommand::ClientInfo => self.answer(|out, r| reply::write_bulk(out, r.client_line().as_bytes())),
+            // The proxy never evicts a client, and server connections are shared: nothing to switch.
+            ProxyCommand::ClientNoEvict | ProxyCommand::ClientNoTouch => self.client_switch(),
+            ProxyCommand::ClientReply => self.client_reply(),
         }
     }
 
@@ -48,29 +59,26 @@ impl Request<'_, '_> {
         self.answer(|out, _| reply::write_error(out, text))
     }
 
-    fn ping(&mut self) -> Step {
+    fn ping(&mut self, command: &Command) -> Step {
         match self.args.len() {
             1 => self.say(reply::PONG),
             2 => self.answer(|out, r| reply::write_bulk(out, r.arg(1))),
-            _ => self.answer(|out, _| errors::write_wrong_arity(out, "ping")),
+            _ => self.answer(|out, _| errors::wrong_arity(out, command)),
         }
     }
 
     /// `AUTH password` and `AUTH user password`.
     fn auth(&mut self) -> Step {
         let Some(wanted) = &self.session.pool.settings.redis_auth else {
-            return self.error(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-                 configuration is correct?",
-            );
+            return self.say(errors::AUTH_WITHOUT_PASSWORD);
         };
         let (user, password) = match self.args.len() {
             2 => (None, self.arg(1)),
             3 => (Some(self.arg(1)), self.arg(2)),
-            _ => return self.error("ERR syntax error"),
+            _ => return self.say(errors::SYNTAX),
         };
         if !accepts(wanted, user, password) {
-            return self.error("WRONGPASS invalid username-password pair or user is disabled.");
+            return self.say(errors::WRONGPASS);
         }
         self.state.authenticated = true;
         self.say(reply::OK)
@@ -82,7 +90,7 @@ impl Request<'_, '_> {
             match parse_integer(self.arg(1)) {
                 None => return self.error("ERR Protocol version is not an integer or out of range"),
                 Some(2) => {}
-                Some(_) => return self.error("NOPROTO unsupported protocol version"),
+                Some(_) => return self.say(errors::NOPROTO),
             }
         }
         let mut name = None;
@@ -96,7 +104,7 @@ impl Request<'_, '_> {
                 let wanted = &self.session.pool.settings.redis_auth;
                 // Like a Redis without a password, whose default user accepts any.
                 if !wanted.as_ref().map_or(user == b"default", |w| accepts(w, Some(user), password)) {
-                    return self.error("WRONGPASS invalid username-password pair or user is disabled.");
+                    return self.say(errors::WRONGPASS);
                 }
                 authenticated = true;
                 position += 3;
@@ -107,7 +115,7 @@ impl Request<'_, '_> {
                 }
                 position += 2;
             } else {
-                let text = format!("ERR Syntax error in HELLO option '{}'", errors::printable(option));
+                let text = format!("ERR Syntax error in HELLO option '{}'", printable(option));
                 return self.error(&text);
             }
         }
@@ -146,43 +154,37 @@ impl Request<'_, '_> {
         &self.session.pool.settings.name
     }
 
-    fn client(&mut self) -> Step {
-        let subcommand = self.arg(1).to_ascii_uppercase();
-        match (&subcommand[..], self.args.len()) {
-            (b"ID", 2) => self.answer(|out, r| reply::write_integer(out, r.session.id as i64)),
-            (b"GETNAME", 2) => self.answer(|out, r| match &r.state.client {
-                Some(client) if !client.name.is_empty() => reply::write_bulk(out, client.name.as_bytes()),
-                _ => out.extend_from_slice(reply::NULL),
-            }),
-            (b"SETNAME", 3) => match client_text(self.arg(2)) {
-                Some(name) => {
-                    self.state.client().name = name;
-                    self.say(reply::OK)
-                }
-                None => self.error(BAD_NAME),
-            },
-            (b"SETINFO", 4) => self.set_info(),
-            (b"INFO", 2) => self.answer(|out, r| {
-                let line = r.client_line();
-                reply::write_bulk(out, line.as_bytes());
-            }),
-            // The proxy never evicts a client, and server connections are shared: nothing to switch.
-            (b"NO-EVICT" | b"NO-TOUCH", 3) => self.client_switch(),
-            (b"REPLY", 3) => self.client_reply(),
-            (b"ID" | b"GETNAME" | b"SETNAME" | b"SETINFO" | b"INFO" | b"NO-EVICT" | b"NO-TOUCH" | b"REPLY", _) => {
-                let name = format!("client|{}", String::from_utf8_lossy(&subcommand).to_ascii_lowercase());
-                self.answer(|out, _| errors::write_wrong_arity(out, &name))
+    fn client_help(&mut self) -> Step {
+        const LINES: [&str; 9] = [
+            "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "GETNAME, SETNAME <name>",
+            "    Return or set the name of this connection to the proxy.",
+            "ID, INFO",
+            "    Return the number of this connection, or what is known of it.",
+            "SETINFO <LIB-NAME|LIB-VER> <value>",
+            "    Tell the name or the version of the client library.",
+            "REPLY <ON|OFF|SKIP>, NO-EVICT <ON|OFF>, NO-TOUCH <ON|OFF>",
+            "    As in Redis, for this connection.",
+        ];
+        self.answer(|out, _| {
+            reply::write_array_header(out, LINES.len());
+            LINES.iter().for_each(|line| reply::write_simple(out, line));
+        })
+    }
+
+    fn set_name(&mut self) -> Step {
+        match client_text(self.arg(2)) {
+            Some(name) => {
+                self.state.client().name = name;
+                self.say(reply::OK)
             }
-            _ => {
-                let name = errors::printable(self.arg(1));
-                self.error(&format!("ERR unknown subcommand '{name}'. Try CLIENT HELP."))
-            }
+            None => self.error(BAD_NAME),
         }
     }
 
     fn set_info(&mut self) -> Step {
         let Some(text) = client_text(self.arg(3)) else {
-            let attribute = errors::printable(self.arg(2));
+            let attribute = printable(self.arg(2));
             let text = format!("ERR {attribute} cannot contain spaces, newlines or special characters.");
             return self.error(&text);
         };
@@ -191,7 +193,7 @@ impl Request<'_, '_> {
             b"lib-name" => self.state.client().library = text,
             b"lib-ver" => self.state.client().library_version = text,
             _ => {
-                let text = format!("ERR Unrecognized option '{}'", errors::printable(self.arg(2)));
+                let text = format!("ERR Unrecognized option '{}'", printable(self.arg(2)));
                 return self.error(&text);
             }
         }
@@ -202,7 +204,7 @@ impl Request<'_, '_> {
         let value = self.arg(2);
         match value.eq_ignore_ascii_case(b"on") || value.eq_ignore_ascii_case(b"off") {
             true => self.say(reply::OK),
-            false => self.error("ERR syntax error"),
+            false => self.say(errors::SYNTAX),
         }
     }
 
@@ -227,7 +229,7 @@ impl Request<'_, '_> {
                 }
                 self.say(&[])
             }
-            _ => self.error("ERR syntax error"),
+            _ => self.say(errors::SYNTAX),
         }
     }
 
@@ -285,6 +287,11 @@ impl State {
     fn client(&mut self) -> &mut Client {
         self.client.get_or_insert_default()
     }
+}
+
+/// Client bytes as they may stand in an error line; cut where they are too many.
+fn printable(bytes: &[u8]) -> String {
+    bytes[..bytes.len().min(128)].escape_ascii().to_string()
 }
 
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";

@@ -18,7 +18,7 @@ use crate::backend::{Expect, Failure, Requester};
 use crate::io::{Input, Payload};
 use crate::pool::Pool;
 use crate::protocol::Parsed;
-use crate::protocol::redis::commands::{self, Command, Route};
+use crate::protocol::redis::commands::{self, Command, Resolved, Route};
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::redis::{errors, reply};
 
@@ -95,7 +95,7 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
         }
         Err(error) => {
             session.pool.cells().client_err.increment();
-            session.answer(|out| reply::write_error(out, &format!("ERR {error}")));
+            session.answer(|out| errors::protocol(out, &error));
             return Step::Close;
         }
     };
@@ -116,39 +116,46 @@ pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
     reply::write_error(out, &format!("ERR {failure}"));
 }
 
+fn write_no_server(out: &mut Vec<u8>, session: &Session) {
+    reply::write_error(out, &format!("ERR no live server in pool {}", session.pool.settings.name));
+}
+
 impl Request<'_, '_> {
     fn arg(&self, index: usize) -> &[u8] {
         self.args.get(self.input.bytes(), index).unwrap_or_default()
     }
 
     fn dispatch(&mut self) -> Step {
-        let Some(command) = commands::lookup(self.arg(0)) else { return self.unknown() };
-        if !command.check_arity(self.args.len()) {
-            return self.answer(|out, _| errors::write_wrong_arity(out, command.name));
-        }
+        let (args, bytes) = (self.args, self.input.bytes());
+        let command = match commands::resolve(args.len(), |i| args.get(bytes, i)) {
+            Resolved::Command(command) => command,
+            Resolved::Unknown => return self.unknown(),
+            Resolved::UnknownSubcommand(command) => {
+                return self.answer(|out, r| errors::unknown_subcommand(out, command, r.arg(1)));
+            }
+            Resolved::WrongArity(command) => return self.answer(|out, _| errors::wrong_arity(out, command)),
+        };
         if !self.state.authenticated && !local::is_allowed_before_auth(command) {
-            return self.answer(|out, _| errors::write_no_auth(out));
+            return self.answer(|out, _| out.extend_from_slice(errors::NOAUTH));
         }
         self.route(command)
     }
 
     fn route(&mut self, command: &'static Command) -> Step {
-        if let (Route::Key, Some(key)) = (command.route, command.first_key_only()) {
-            return self.forward_by(key);
-        }
         match command.route {
-            Route::Key | Route::Keys => self.forward_together(command),
-            Route::Split(kind) => self.split(kind),
-            Route::Proxy(what) => self.answer_locally(what),
-            Route::Refused(reason) => self.answer(|out, _| errors::write_refused(out, command.name, reason)),
+            Route::Key => match command.first_key_only() {
+                Some(key) => self.forward_by(key),
+                None => self.forward_together(command),
+            },
+            Route::Keys => self.forward_together(command),
+            Route::Split(kind) => self.split(command, kind),
+            Route::Proxy(what) => self.answer_locally(command, what),
+            Route::Refused(reason) => self.answer(|out, _| errors::refused(out, command, reason)),
         }
     }
 
     fn unknown(&mut self) -> Step {
-        self.answer(|out, request| {
-            let bytes = request.input.bytes();
-            errors::write_unknown_command(out, request.args.iter(bytes));
-        })
+        self.answer(|out, r| errors::unknown_command(out, r.args.len(), |i| r.args.get(r.input.bytes(), i)))
     }
 
     /// Answers here and takes the request.
@@ -162,48 +169,51 @@ impl Request<'_, '_> {
 
     /// To the server of the key at this position.
     fn forward_by(&mut self, key: usize) -> Step {
-        let key = self.arg(key);
-        if key.len() > self.session.shared.limits.max_key_bytes {
-            return self.answer(|out, r| errors::write_key_too_long(out, r.session.shared.limits.max_key_bytes));
+        match self.owner(key) {
+            Ok(server) => self.forward(server),
+            Err(refused) => refused,
         }
-        match self.session.pool.route(key) {
-            Some(server) => self.forward(server),
-            None => self.answer(|out, r| errors::write_no_server(out, &r.session.pool.settings.name)),
+    }
+
+    /// The server of the key at this position; or the request is answered with the reason why there is none.
+    fn owner(&mut self, key: usize) -> Result<usize, Step> {
+        let (position, longest) = (key, self.session.shared.limits.max_key_bytes);
+        let key = self.arg(position);
+        if key.len() > longest {
+            return Err(self.answer(|out, r| errors::key_too_long(out, r.arg(position), longest)));
         }
+        let server = self.session.pool.route(key);
+        server.ok_or_else(|| self.answer(|out, r| write_no_server(out, r.session)))
     }
 
     /// To the one server that owns all keys of the request, or nowhere.
     fn forward_together(&mut self, command: &'static Command) -> Step {
-        if let Err(error) = self.find_keys(command) {
-            return self.answer(|out, _| reply::write_error(out, &error.to_string()));
+        let (args, bytes) = (self.args, self.input.bytes());
+        if command.blocks(args.len(), |i| args.get(bytes, i)) {
+            return self.answer(|out, _| errors::refused_block(out, command));
+        }
+        if let Err(error) = command.keys(args.len(), |i| args.get(bytes, i), self.keys) {
+            return self.answer(|out, _| errors::key_error(out, command, error));
         }
         let Some(&first) = self.keys.first() else {
-            return self.answer(|out, _| errors::write_no_keys(out, command.name));
+            return self.answer(|out, _| errors::refused_without_keys(out, command));
         };
         let first = first as usize;
         if self.session.pool.servers() > 1 {
             let owner = self.session.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
-                return self.answer(|out, r| r.write_apart(out, command.name, first, other as usize));
+                return self.answer(|out, r| r.write_apart(out, command, first, other as usize));
             }
         }
         self.forward_by(first)
     }
 
-    fn find_keys(&mut self, command: &'static Command) -> Result<(), commands::KeyError> {
-        let (args, bytes) = (self.args, self.input.bytes());
-        if command.blocks(args.len(), |i| args.get(bytes, i).unwrap_or_default()) {
-            return Err(commands::KeyError::Blocks);
-        }
-        command.keys(args.len(), |i| args.get(bytes, i).unwrap_or_default(), self.keys)
-    }
-
-    fn write_apart(&self, out: &mut Vec<u8>, command: &str, one: usize, other: usize) {
+    fn write_apart(&self, out: &mut Vec<u8>, command: &Command, one: usize, other: usize) {
         let pool = &self.session.pool;
         let name = |key: &[u8]| pool.route(key).map_or("none", |s| pool.settings.servers[s].name.as_str());
         let (one, other) = (self.arg(one), self.arg(other));
-        errors::write_keys_apart(out, command, (one, name(one)), (other, name(other)));
+        errors::cross_server(out, command, (one, name(one)), (other, name(other)));
     }
 
     /// Hands the request as it is to a server.

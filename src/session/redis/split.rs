@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::merge::{Merge, Part, Parts};
 use super::{Request, Step};
 use crate::backend::{Expect, Requester, Ticket};
-use crate::protocol::redis::commands::Split;
+use crate::protocol::redis::commands::{Command, Split};
 use crate::protocol::redis::{errors, reply, response};
 
 /// The keys of one server.
@@ -21,28 +21,24 @@ struct Fragment {
 }
 
 impl Request<'_, '_> {
-    pub(super) fn split(&mut self, kind: Split) -> Step {
+    pub(super) fn split(&mut self, command: &Command, kind: Split) -> Step {
         // Arguments per key: MSET has a value behind each.
         let step = if kind == Split::Mset { 2 } else { 1 };
         if self.args.len() == 1 + step || self.session.pool.servers() == 1 {
             return self.forward_by(1);
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
-            return self.answer(|out, r| errors::write_wrong_arity(out, &String::from_utf8_lossy(r.arg(0))));
+            return self.answer(|out, _| errors::wrong_arity(out, command));
         }
-        let longest = self.session.shared.limits.max_key_bytes;
         let mut fragments: Vec<Fragment> = Vec::new();
         // By server: the index of its fragment.
         let mut places = vec![usize::MAX; self.session.pool.servers()];
         // By key, in order: the index of its fragment.
         let mut order = Vec::new();
         for position in (1..self.args.len()).step_by(step) {
-            let key = self.arg(position);
-            if key.len() > longest {
-                return self.answer(|out, _| errors::write_key_too_long(out, longest));
-            }
-            let Some(server) = self.session.pool.route(key) else {
-                return self.answer(|out, r| errors::write_no_server(out, &r.session.pool.settings.name));
+            let server = match self.owner(position) {
+                Ok(server) => server,
+                Err(refused) => return refused,
             };
             if places[server] == usize::MAX {
                 places[server] = fragments.len();

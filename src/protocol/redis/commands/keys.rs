@@ -1,0 +1,319 @@
+//! Where the keys of a command are among its arguments: Redis's key specifications, and the search for them.
+//!
+//! A specification says where to begin (at an index, or after a keyword) and how to go on from there (a range, or as many
+//! as a number says). Indexes count the command's name as 0, and that of its container too.
+
+use thiserror::Error;
+
+use super::Command;
+use crate::protocol::redis::number::{decimal, is_canonical};
+
+/// What a command does with a key, as bits.
+pub type KeyFlags = u16;
+
+/// Reads.
+pub const RO: KeyFlags = 1;
+/// Reads and writes.
+pub const RW: KeyFlags = 1 << 1;
+/// Overwrites.
+pub const OW: KeyFlags = 1 << 2;
+/// Removes.
+pub const RM: KeyFlags = 1 << 3;
+/// Returns or copies the value.
+pub const ACCESS: KeyFlags = 1 << 4;
+/// Changes the value, depending on the old one or not.
+pub const UPDATE: KeyFlags = 1 << 5;
+/// Adds to the value.
+pub const INSERT: KeyFlags = 1 << 6;
+/// Takes something from the value, or all of it.
+pub const DELETE: KeyFlags = 1 << 7;
+/// Routed like a key, but none: a channel.
+pub const NOT_KEY: KeyFlags = 1 << 8;
+/// There may be keys that the specification does not find.
+pub const INCOMPLETE: KeyFlags = 1 << 9;
+/// What is done with the key depends on the arguments.
+pub const VARIABLE_FLAGS: KeyFlags = 1 << 10;
+
+/// The commonest combinations, by what happens to the key.
+pub const READ: KeyFlags = RO | ACCESS;
+pub const ADD: KeyFlags = RW | INSERT;
+pub const CHANGE: KeyFlags = RW | UPDATE;
+pub const EXCHANGE: KeyFlags = RW | ACCESS | UPDATE;
+pub const REPLACE: KeyFlags = OW | UPDATE;
+pub const REMOVE: KeyFlags = RW | DELETE;
+pub const TAKE: KeyFlags = RW | ACCESS | DELETE;
+
+/// The names of the flags, in Redis's order.
+pub const KEY_FLAG_NAMES: [(KeyFlags, &str); 11] = [
+    (RO, "RO"),
+    (RW, "RW"),
+    (OW, "OW"),
+    (RM, "RM"),
+    (ACCESS, "access"),
+    (UPDATE, "update"),
+    (INSERT, "insert"),
+    (DELETE, "delete"),
+    (NOT_KEY, "not_key"),
+    (INCOMPLETE, "incomplete"),
+    (VARIABLE_FLAGS, "variable_flags"),
+];
+
+/// One place of a command's arguments that holds keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpec {
+    /// Where to begin.
+    pub begin: Begin,
+    /// How to go on.
+    pub find: Find,
+    /// What the command does with these keys.
+    pub flags: KeyFlags,
+}
+
+/// Where a key specification begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At this argument.
+    Index(i16),
+    /// After the first argument that is this word; the search starts at `from`, or from the end backwards if negative.
+    Keyword { word: &'static str, from: i16 },
+    /// No rule can say.
+    Unknown,
+}
+
+/// Which arguments are keys from there on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Find {
+    /// Up to `last`, counted from the beginning, or from the end if negative; one out of `step`. With `limit` over 1 only
+    /// that fraction of the arguments is keys.
+    Range { last: i16, step: u16, limit: u16 },
+    /// The argument here is the number of keys, which start at the next.
+    Count,
+    /// No rule can say.
+    Unknown,
+}
+
+/// One key at `index`.
+pub const fn key(index: i16, flags: KeyFlags) -> KeySpec {
+    range(index, 0, 1, flags)
+}
+
+/// Keys from `index` to `last` (negative: from the end), one out of `step`.
+pub const fn range(index: i16, last: i16, step: u16, flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: Begin::Index(index), find: Find::Range { last, step, limit: 0 }, flags }
+}
+
+/// The number of keys at `index`, the keys behind it.
+pub const fn counted(index: i16, flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: Begin::Index(index), find: Find::Count, flags }
+}
+
+/// One key after `word`, which may be missing, anywhere from `from` on.
+pub const fn after(word: &'static str, from: i16, flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: Begin::Keyword { word, from }, find: Find::Range { last: 0, step: 1, limit: 0 }, flags }
+}
+
+/// All arguments after `word`.
+pub const fn all_after(word: &'static str, from: i16, flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: Begin::Keyword { word, from }, find: Find::Range { last: -1, step: 1, limit: 0 }, flags }
+}
+
+/// The first half of the arguments after `STREAMS`.
+pub const fn streams(from: i16, flags: KeyFlags) -> KeySpec {
+    let begin = Begin::Keyword { word: "STREAMS", from };
+    KeySpec { begin, find: Find::Range { last: -1, step: 1, limit: 2 }, flags }
+}
+
+/// Keys that depend on more than the place of the arguments.
+pub const fn unknown(flags: KeyFlags) -> KeySpec {
+    KeySpec { begin: Begin::Unknown, find: Find::Unknown, flags }
+}
+
+/// Why the keys of a request cannot be told. The request is wrong, and Redis would refuse it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// The number of keys is no number.
+    #[error("the number of keys is not an integer")]
+    NotInteger,
+    /// The number of keys is negative, or 0 where there must be a key.
+    #[error("too small a number of keys")]
+    TooFew,
+    /// There are fewer arguments than the number of keys says.
+    #[error("number of keys greater than number of arguments")]
+    TooMany,
+    /// Keys and values do not come in pairs.
+    #[error("a key without a value")]
+    Pairs,
+    /// A keyword or its key is missing.
+    #[error("syntax error")]
+    Syntax,
+}
+
+impl Command {
+    /// Collects into `found` the indexes of the arguments that are keys, in the order in which Redis gives them. None is
+    /// no error for commands that work without, such as EVAL.
+    pub fn keys<'a>(
+        &self,
+        argc: usize,
+        arg: impl Fn(usize) -> Option<&'a [u8]>,
+        found: &mut Vec<u32>,
+    ) -> Result<(), KeyError> {
+        found.clear();
+        for spec in self.key_specs {
+            match spec.begin {
+                _ if spec.flags & NOT_KEY != 0 => {}
+                Begin::Index(index) => spec.collect(self, index as usize, argc, &arg, found)?,
+                Begin::Keyword { word, from } => {
+                    if let Some(at) = find_keyword(word, from, argc, &arg) {
+                        spec.collect(self, at + 1, argc, &arg, found)?;
+                    }
+                }
+                // Only SORT has such: the keys that BY and GET make from elements are the server's own affair, the
+                // destination is not.
+                Begin::Unknown if spec.flags & OW != 0 => {
+                    found.extend(sort_destination(argc, &arg).map(|at| at as u32));
+                }
+                Begin::Unknown => {}
+            }
+        }
+        if self.name == "migrate" {
+            migrate_keys(argc, &arg, found);
+        }
+        let needed = self.has_keys() && !self.works_without_keys();
+        if found.is_empty() && needed { Err(KeyError::Syntax) } else { Ok(()) }
+    }
+
+    /// True if an argument can be a key.
+    pub fn has_keys(&self) -> bool {
+        self.key_specs.iter().any(|spec| spec.flags & NOT_KEY == 0)
+    }
+
+    /// The position of the only key, for a command that has one key and always in the same place.
+    #[inline]
+    pub fn first_key_only(&self) -> Option<usize> {
+        match self.key_specs {
+            [KeySpec { begin: Begin::Index(index), find: Find::Range { last: 0, .. }, flags }]
+                if flags & NOT_KEY == 0 =>
+            {
+                Some(*index as usize)
+            }
+            _ => None,
+        }
+    }
+
+    /// True for XREAD and XREADGROUP with BLOCK. The commands that always block are refused by their route.
+    pub fn blocks<'a>(&self, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> bool {
+        if self.flags & super::BLOCKING == 0 {
+            return false;
+        }
+        let mut at = 1;
+        while at < argc {
+            let Some(word) = arg(at) else { return false };
+            at += match word {
+                _ if word.eq_ignore_ascii_case(b"block") => return true,
+                _ if word.eq_ignore_ascii_case(b"streams") => return false,
+                // Their arguments may be any word.
+                _ if word.eq_ignore_ascii_case(b"count") => 2,
+                _ if word.eq_ignore_ascii_case(b"group") => 3,
+                _ => 1,
+            };
+        }
+        false
+    }
+}
+
+impl KeySpec {
+    /// Adds the keys that start at `first`.
+    fn collect<'a>(
+        &self,
+        command: &Command,
+        first: usize,
+        argc: usize,
+        arg: impl Fn(usize) -> Option<&'a [u8]>,
+        found: &mut Vec<u32>,
+    ) -> Result<(), KeyError> {
+        let (first, last, step) = match self.find {
+            Find::Range { last, step, limit } => {
+                let last = match (last, limit) {
+                    (0.., _) => first.checked_add(last as usize),
+                    (_, 0 | 1) => argc.checked_sub(usize::from(last.unsigned_abs())),
+                    _ => {
+                        let some = argc.saturating_sub(first) / usize::from(limit);
+                        (first + some).checked_sub(usize::from(last.unsigned_abs()))
+                    }
+                };
+                (first, last.ok_or(KeyError::Syntax)?, usize::from(step).max(1))
+            }
+            Find::Count => {
+                let count = match count(arg(first).unwrap_or_default(), argc.saturating_sub(first + 1)) {
+                    Ok(0) if command.works_without_keys() => return Ok(()),
+                    Ok(0) => return Err(KeyError::TooFew),
+                    counted => counted?,
+                };
+                (first + 1, first + count, 1)
+            }
+            Find::Unknown => return Ok(()),
+        };
+        if first >= argc || last >= argc || last < first {
+            return Err(KeyError::Syntax);
+        }
+        if !(last + 1 - first).is_multiple_of(step) {
+            return Err(KeyError::Pairs);
+        }
+        found.extend((first..=last).step_by(step).map(|at| at as u32));
+        Ok(())
+    }
+}
+
+/// A number of keys, of which there can be `most`.
+fn count(text: &[u8], most: usize) -> Result<usize, KeyError> {
+    let number = decimal(text).filter(|_| is_canonical(text)).ok_or(KeyError::NotInteger)?;
+    let number = usize::try_from(number).map_err(|_| KeyError::TooFew)?;
+    if number > most { Err(KeyError::TooMany) } else { Ok(number) }
+}
+
+/// The argument that is `word`, looked for from `from` on, or backwards from the end if that is negative.
+fn find_keyword<'a>(word: &str, from: i16, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> Option<usize> {
+    let is_word = |&at: &usize| arg(at).is_some_and(|text| text.eq_ignore_ascii_case(word.as_bytes()));
+    let distance = usize::from(from.unsigned_abs());
+    if from >= 0 { (distance..argc).find(is_word) } else { (1..=argc.checked_sub(distance)?).rev().find(is_word) }
+}
+
+/// The destination of SORT: what follows the last STORE that is not itself the argument of another option.
+fn sort_destination<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> Option<usize> {
+    let mut destination = None;
+    let mut at = 2;
+    while at < argc {
+        let word = arg(at)?;
+        at += match word {
+            _ if word.eq_ignore_ascii_case(b"limit") => 3,
+            _ if word.eq_ignore_ascii_case(b"get") || word.eq_ignore_ascii_case(b"by") => 2,
+            _ if word.eq_ignore_ascii_case(b"store") && at + 1 < argc => {
+                destination = Some(at + 1);
+                1
+            }
+            _ => 1,
+        };
+    }
+    destination
+}
+
+/// MIGRATE has its one key in the fourth place, unless that is empty and KEYS follows.
+fn migrate_keys<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>, found: &mut Vec<u32>) {
+    found.clear();
+    let mut at = 6;
+    while at < argc {
+        let word = arg(at).unwrap_or_default();
+        at += match word {
+            _ if word.eq_ignore_ascii_case(b"auth") => 2,
+            _ if word.eq_ignore_ascii_case(b"auth2") => 3,
+            _ if word.eq_ignore_ascii_case(b"keys") => {
+                if arg(3).is_some_and(<[u8]>::is_empty) {
+                    found.extend((at + 1..argc).map(|at| at as u32));
+                }
+                return;
+            }
+            _ => 1,
+        };
+    }
+    found.push(3);
+}

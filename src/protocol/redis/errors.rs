@@ -1,0 +1,255 @@
+//! The error replies of the proxy, in Redis's own words wherever Redis has some: client libraries tell errors apart by
+//! their text. Each function appends one whole error line; nothing that a client sent can end that line early.
+
+use std::io::Write;
+
+use super::commands::keys::KeyError;
+use super::commands::{Command, Group, Refusal};
+use super::reply::write_line_text;
+use super::request::RequestError;
+
+/// Most bytes of a name or argument that an error repeats, as in Redis.
+const REPEATED: usize = 128;
+
+/// Most bytes of a key that an error repeats.
+const REPEATED_KEY: usize = 64;
+
+/// Before a client has authenticated.
+pub const NOAUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
+/// After AUTH or HELLO with a wrong user or password.
+pub const WRONGPASS: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+/// After AUTH with a password alone where none is configured.
+pub const AUTH_WITHOUT_PASSWORD: &[u8] = b"-ERR AUTH <password> called without any password configured for the \
+    default user. Are you sure your configuration is correct?\r\n";
+/// After HELLO with a protocol version that is not offered.
+pub const NOPROTO: &[u8] = b"-NOPROTO unsupported protocol version\r\n";
+/// After arguments that no form of the command has.
+pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
+/// After something else than a number.
+pub const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
+/// After SELECT of another database than the pool's.
+pub const DB_OUT_OF_RANGE: &[u8] = b"-ERR DB index is out of range\r\n";
+/// After what only a node of a Redis Cluster does.
+pub const NO_CLUSTER: &[u8] = b"-ERR This instance has cluster support disabled\r\n";
+
+/// Redis has no such command, and neither have we.
+pub fn unknown_command<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) {
+    out.extend_from_slice(b"-ERR unknown command '");
+    write_line_text(out, as_c_string(arg(0).unwrap_or_default(), REPEATED));
+    out.extend_from_slice(b"', with args beginning with: ");
+    let start = out.len();
+    for index in 1..argc {
+        // The quotes and blanks count too.
+        let left = REPEATED.saturating_sub(out.len() - start);
+        if left == 0 {
+            break;
+        }
+        out.push(b'\'');
+        write_line_text(out, as_c_string(arg(index).unwrap_or_default(), left));
+        out.extend_from_slice(b"' ");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The container has no such subcommand.
+pub fn unknown_subcommand(out: &mut Vec<u8>, container: &Command, subcommand: &[u8]) {
+    out.extend_from_slice(b"-ERR unknown subcommand '");
+    write_line_text(out, as_c_string(subcommand, REPEATED));
+    append(out, format_args!("'. Try {} HELP.\r\n", container.name.to_ascii_uppercase()));
+}
+
+/// The command exists, but not with that many arguments.
+pub fn wrong_arity(out: &mut Vec<u8>, command: &Command) {
+    append(out, format_args!("-ERR wrong number of arguments for '{}' command\r\n", command.name));
+}
+
+/// Redis has the command, the proxy does not offer it.
+pub fn refused(out: &mut Vec<u8>, command: &Command, reason: Refusal) {
+    // Clients that probe for a cluster know this text.
+    if reason == Refusal::Cluster {
+        out.extend_from_slice(NO_CLUSTER);
+        return;
+    }
+    not_supported(out, command, "", reason.text());
+}
+
+/// XREAD or XREADGROUP with BLOCK.
+pub fn refused_block(out: &mut Vec<u8>, command: &Command) {
+    not_supported(out, command, " BLOCK", Refusal::Blocking.text());
+}
+
+/// EVAL and its kin with 0 keys, which could run on any server.
+pub fn refused_without_keys(out: &mut Vec<u8>, command: &Command) {
+    not_supported(out, command, " without keys", Refusal::Keyless.text());
+}
+
+/// `'CLIENT KILL' is not supported by Outrigger: why`.
+fn not_supported(out: &mut Vec<u8>, command: &Command, form: &str, why: &str) {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    append(out, format_args!("-ERR '{name}{form}' is not supported by Outrigger: {why}\r\n"));
+}
+
+/// The keys of a request are on two servers.
+pub fn cross_server(out: &mut Vec<u8>, command: &Command, one: (&[u8], &str), other: (&[u8], &str)) {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    append(out, format_args!("-ERR '{name}' needs all its keys on one server, but "));
+    for (index, (key, server)) in [one, other].into_iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"'" } else { b" and '" });
+        write_key(out, key);
+        out.extend_from_slice(b"' is on ");
+        write_line_text(out, server.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A key is longer than the limit.
+pub fn key_too_long(out: &mut Vec<u8>, key: &[u8], limit: usize) {
+    out.extend_from_slice(b"-ERR key too long: '");
+    write_key(out, key);
+    append(out, format_args!("' has {} bytes, the limit is {limit}\r\n", key.len()));
+}
+
+/// The keys of a request cannot be told, for a reason that Redis refuses it for too.
+pub fn key_error(out: &mut Vec<u8>, command: &Command, error: KeyError) {
+    let scripting = command.group == Group::Scripting;
+    let counts_first = ["lmpop", "zmpop", "blmpop", "bzmpop", "sintercard"].contains(&command.name);
+    let text = match error {
+        KeyError::NotInteger if counts_first => "numkeys should be greater than 0",
+        KeyError::NotInteger if command.name.starts_with("fcall") => "Bad number of keys provided",
+        KeyError::NotInteger => "value is not an integer or out of range",
+        KeyError::TooFew if scripting => "Number of keys can't be negative",
+        KeyError::TooFew if counts_first => "numkeys should be greater than 0",
+        KeyError::TooFew => {
+            append(out, format_args!("-ERR at least 1 input key is needed for '{}' command\r\n", command.name));
+            return;
+        }
+        KeyError::TooMany if scripting || command.name == "sintercard" => {
+            "Number of keys can't be greater than number of args"
+        }
+        KeyError::Pairs => return wrong_arity(out, command),
+        KeyError::TooMany | KeyError::Syntax => "syntax error",
+    };
+    append(out, format_args!("-ERR {text}\r\n"));
+}
+
+/// What came is not a request; the session closes after this.
+pub fn protocol(out: &mut Vec<u8>, error: &RequestError) {
+    append(out, format_args!("-ERR {error}\r\n"));
+}
+
+/// A key as a human can read it in a line: escaped, and cut to a bounded length.
+pub fn write_key(out: &mut Vec<u8>, key: &[u8]) {
+    let shown = &key[..key.len().min(REPEATED_KEY)];
+    append(out, format_args!("{}", shown.escape_ascii()));
+    if shown.len() < key.len() {
+        out.extend_from_slice(b"...");
+    }
+}
+
+/// What C's `%.*s` prints: up to a NUL byte, and no more than `most` bytes.
+fn as_c_string(text: &[u8], most: usize) -> &[u8] {
+    let text = &text[..text.len().min(most)];
+    text.split(|&byte| byte == 0).next().unwrap_or(text)
+}
+
+/// Appends text that holds no line end.
+fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing into memory does not fail.
+    let _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::redis::commands::lookup;
+
+    fn command(name: &str) -> &'static Command {
+        let (name, sub) = name.split_once(' ').unwrap_or((name, ""));
+        let found = lookup(name.as_bytes()).unwrap();
+        found.subcommand(sub.as_bytes()).unwrap_or(found)
+    }
+
+    /// The one line that `write` writes, without its ends.
+    fn line(write: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = b"+before\r\n".to_vec();
+        write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        let line = text.strip_prefix("+before\r\n-").unwrap().strip_suffix("\r\n").unwrap();
+        assert!(!line.contains(['\r', '\n']), "{line:?}");
+        line.to_owned()
+    }
+
+    fn unknown(args: &[&str]) -> String {
+        line(|out| unknown_command(out, args.len(), |index| args.get(index).map(|arg| arg.as_bytes())))
+    }
+
+    #[test]
+    fn unknown_commands_in_the_words_of_redis() {
+        assert_eq!(unknown(&["foo"]), "ERR unknown command 'foo', with args beginning with: ");
+        assert_eq!(unknown(&["Foo", "a", "b c"]), "ERR unknown command 'Foo', with args beginning with: 'a' 'b c' ");
+        assert_eq!(
+            unknown(&["a\r\n+OK", "b\n", "c\0d"]),
+            "ERR unknown command 'a  +OK', with args beginning with: 'b ' 'c' "
+        );
+        let long = "x".repeat(200);
+        let cut = "x".repeat(128);
+        assert_eq!(
+            unknown(&[&long, &long, "y"]),
+            format!("ERR unknown command '{cut}', with args beginning with: '{cut}' ")
+        );
+        let some = "x".repeat(100);
+        let rest = "y".repeat(25);
+        let expected = format!("ERR unknown command 'f', with args beginning with: '{some}' '{rest}' ");
+        assert_eq!(unknown(&["f", &some, &"y".repeat(50), "z"]), expected);
+    }
+
+    #[test]
+    fn subcommands_and_arity_in_the_words_of_redis() {
+        let text = line(|out| unknown_subcommand(out, command("client"), b"MAINT_NOTIFICATIONS"));
+        assert_eq!(text, "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.");
+        assert_eq!(line(|out| wrong_arity(out, command("get"))), "ERR wrong number of arguments for 'get' command");
+        let text = line(|out| wrong_arity(out, command("xgroup create")));
+        assert_eq!(text, "ERR wrong number of arguments for 'xgroup|create' command");
+    }
+
+    #[test]
+    fn refusals_name_the_command_and_the_reason() {
+        let text = line(|out| refused(out, command("subscribe"), Refusal::PubSub));
+        assert_eq!(text, "ERR 'SUBSCRIBE' is not supported by Outrigger: pub/sub needs a connection of its own");
+        let text = line(|out| refused(out, command("client kill"), Refusal::Connection));
+        assert!(text.starts_with("ERR 'CLIENT KILL' is not supported by Outrigger: "), "{text}");
+        let text = line(|out| refused(out, command("cluster slots"), Refusal::Cluster));
+        assert_eq!(text, "ERR This instance has cluster support disabled");
+        let text = line(|out| refused_block(out, command("xread")));
+        assert!(text.starts_with("ERR 'XREAD BLOCK' is not supported"), "{text}");
+        let text = line(|out| refused_without_keys(out, command("eval")));
+        assert!(text.starts_with("ERR 'EVAL without keys' is not supported"), "{text}");
+    }
+
+    #[test]
+    fn keys_are_escaped_and_cut() {
+        let one = (&b"a\r\n"[..], "alpha");
+        let long = "k".repeat(100);
+        let text = line(|out| cross_server(out, command("rename"), one, (long.as_bytes(), "10.0.0.1:6379")));
+        let expected = format!(
+            r"ERR 'RENAME' needs all its keys on one server, but 'a\r\n' is on alpha and '{}...' is on 10.0.0.1:6379",
+            &long[..64]
+        );
+        assert_eq!(text, expected);
+        let text = line(|out| key_too_long(out, b"\xff\xff\xff", 2));
+        assert_eq!(text, r"ERR key too long: '\xff\xff\xff' has 3 bytes, the limit is 2");
+    }
+
+    #[test]
+    fn constants_are_one_line_each() {
+        let texts =
+            [NOAUTH, WRONGPASS, AUTH_WITHOUT_PASSWORD, NOPROTO, SYNTAX, NOT_AN_INTEGER, DB_OUT_OF_RANGE, NO_CLUSTER];
+        for text in texts {
+            line(|out| out.extend_from_slice(text));
+        }
+        assert_eq!(
+            line(|out| protocol(out, &RequestError::ExpectedDollar(b'\n'))),
+            "ERR Protocol error: expected '$', got ' '"
+        );
+    }
+}
