@@ -37,13 +37,18 @@ impl Pool {
             Address::Tcp(address) => address.to_string(),
             Address::Unix(path) => path.display().to_string(),
         };
-        let servers: String = servers.iter().map(|s| format!("      - {s}\n")).collect();
+        let servers: String = servers.iter().map(|s| format!("      - \"{s}\"\n")).collect();
         let text = format!("  {name}:\n    listen: \"{listen}\"\n    protocol: {protocol}\n    servers:\n{servers}");
         Self { text, listens, _port: None }
     }
 
     pub fn holding(self, port: Port) -> Self {
         Self { _port: Some(port), ..self }
+    }
+
+    /// Where clients find it, if that is not what the file says.
+    pub fn reached_at(self, listens: Address) -> Self {
+        Self { listens, ..self }
     }
 
     /// One more key of the pool.

@@ -74,13 +74,18 @@ impl Server {
             }
         };
         let process = Process::start(&program, &arguments, folder.path(), &folder.path().join("log"));
-        let server = Self { program, arguments, process, address, _port: port, folder };
+        let mut server = Self { program, arguments, process, address, _port: port, folder };
         server.wait();
         Some(server)
     }
 
-    fn wait(&self) {
-        eventually(&format!("{} at {:?}", self.program.display(), self.address), || self.address.connect().ok());
+    fn wait(&mut self) {
+        let Self { program, address, process, folder, .. } = self;
+        eventually(&format!("{} at {address:?}", program.display()), || {
+            let log = || std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            assert!(process.has_ended().is_none(), "{} ended: {}", program.display(), log());
+            address.connect().ok()
+        });
     }
 
     /// A client of its own, past the proxy.
