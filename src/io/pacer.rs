@@ -1,52 +1,68 @@
 //! The flush policy. Two system calls per request are the floor at depth 1; the rest is shared by the requests of a
 //! batch, so what a pass costs is decided by how many requests it finds.
 //!
-//! When many sessions are waiting for replies, the worker sleeps for some microseconds between the writes of one pass
-//! and the look for the next. The bytes of the pass are out already, so only what arrives meanwhile waits, and it is
-//! found together; client and server find larger batches, too, and have the processor for themselves until then. With
-//! few sessions waiting there is nothing to collect, and the next event is taken at once: a lone client never waits.
+//! When requests come densely and from many sessions, the worker sleeps for some microseconds between the writes of one
+//! pass and the look for the next. The bytes of the pass are out already, so only what arrives meanwhile waits, and it is
+//! found together; clients and servers find larger batches, too, and have the processor for themselves until then. With
+//! few sessions there is nothing to collect, and the next event is taken at once: a lone client never waits.
 
 use std::num::NonZeroU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{ClockId, Timespec, clock_nanosleep_relative, set_current_timer_slack};
 
 /// When to sleep, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pacing {
     /// Length of one sleep; zero: never.
     pub pause: Duration,
-    /// Sessions that wait for a reply, averaged over the last passes, from which on it pays.
-    pub crowd: f32,
+    /// Sessions heard of in one window from which on they are a crowd.
+    pub crowd: u32,
+    /// Longest window, from its first to its last reading, in which requests count as dense.
+    pub dense: Duration,
 }
 
 impl Default for Pacing {
+    /// A window of 64 in 6.4 ms is 10,000 requests a second, or more where they are pipelined.
     fn default() -> Self {
-        Self { pause: Duration::from_micros(20), crowd: 6.0 }
+        Self { pause: Duration::from_micros(25), crowd: 12, dense: Duration::from_micros(6400) }
     }
 }
 
-/// Weight of the newest pass in the average.
-const NEWEST: f32 = 1.0 / 32.0;
+/// Readings from clients after which the pacer makes up its mind anew.
+const WINDOW: u32 = 64;
 
-/// Decides at the end of each pass.
-#[derive(Debug, Clone, Copy)]
+/// Watches which sessions are heard of, and how fast; says at the end of a pass whether to sleep.
+#[derive(Debug)]
 pub struct Pacer {
     pacing: Pacing,
-    /// Moving average of the sessions that wait for a reply.
-    waiting: f32,
+    /// One bit per session heard of in this window, by the last six bits of its number.
+    heard: u64,
+    readings: u32,
+    window_began: Instant,
+    /// The last whole window was a crowd's.
+    crowded: bool,
 }
 
 impl Pacer {
-    pub fn new(pacing: Pacing) -> Self {
-        Self { pacing, waiting: 0.0 }
+    pub fn new(pacing: Pacing, now: Instant) -> Self {
+        Self { pacing, heard: 0, readings: 0, window_began: now, crowded: false }
     }
 
-    /// Called when a pass has written everything, with the number of sessions that wait for a reply; how long to sleep.
-    pub fn pass_ended(&mut self, waiting: usize) -> Option<Duration> {
-        self.waiting += (waiting as f32 - self.waiting) * NEWEST;
-        let crowded = self.waiting >= self.pacing.crowd && waiting > 1;
-        (crowded && !self.pacing.pause.is_zero()).then_some(self.pacing.pause)
+    /// Requests of the session with this number were read.
+    pub fn hear(&mut self, session: u64) {
+        self.heard |= 1 << (session % 64);
+        self.readings += 1;
+    }
+
+    /// Called when the pass that began at `now` has written everything; how long to sleep.
+    pub fn pass_ended(&mut self, now: Instant) -> Option<Duration> {
+        if self.readings >= WINDOW {
+            let dense = now.saturating_duration_since(self.window_began) <= self.pacing.dense;
+            self.crowded = dense && self.heard.count_ones() >= self.pacing.crowd && !self.pacing.pause.is_zero();
+            (self.heard, self.readings, self.window_began) = (0, 0, now);
+        }
+        self.crowded.then_some(self.pacing.pause)
     }
 }
 
@@ -68,29 +84,42 @@ pub fn pause(duration: Duration) {
 mod tests {
     use super::*;
 
-    fn after(passes: usize, waiting: usize) -> Option<Duration> {
-        let mut pacer = Pacer::new(Pacing::default());
-        (0..passes).map(|_| pacer.pass_ended(waiting)).last().flatten()
+    /// The verdict after `readings` readings from `sessions` sessions in turn, one every `gap` microseconds.
+    fn verdict(readings: u64, sessions: u64, gap: u64) -> Option<Duration> {
+        let began = Instant::now();
+        let mut pacer = Pacer::new(Pacing::default(), began);
+        let mut last = None;
+        for n in 0..readings {
+            pacer.hear(n % sessions);
+            last = pacer.pass_ended(began + Duration::from_micros(n * gap));
+        }
+        last
     }
 
     #[test]
     fn few_sessions_are_never_held_up() {
-        assert_eq!(after(10_000, 1), None);
-        assert_eq!(after(10_000, 5), None);
+        assert_eq!(verdict(10_000, 1, 10), None);
+        assert_eq!(verdict(10_000, 11, 10), None);
     }
 
     #[test]
-    fn a_crowd_is_collected_once_it_has_lasted() {
-        assert_eq!(after(2, 50), None);
-        assert_eq!(after(100, 50), Some(Duration::from_micros(20)));
+    fn a_crowd_is_collected_after_one_window() {
+        assert_eq!(verdict(63, 50, 10), None);
+        assert_eq!(verdict(64, 50, 10), Some(Pacing::default().pause));
     }
 
     #[test]
-    fn the_last_of_a_crowd_is_not_held_up() {
-        let mut pacer = Pacer::new(Pacing::default());
-        for _ in 0..100 {
-            pacer.pass_ended(50);
-        }
-        assert_eq!(pacer.pass_ended(1), None);
+    fn sparse_requests_are_not_held_up_however_many_send_them() {
+        assert_eq!(verdict(10_000, 50, 200), None);
+    }
+
+    #[test]
+    fn when_the_crowd_has_gone_the_pauses_end() {
+        let began = Instant::now();
+        let mut pacer = Pacer::new(Pacing::default(), began);
+        (0..64).for_each(|n| pacer.hear(n));
+        assert!(pacer.pass_ended(began).is_some());
+        (0..64).for_each(|_| pacer.hear(7));
+        assert_eq!(pacer.pass_ended(began), None);
     }
 }

@@ -31,9 +31,7 @@ pub struct Pass {
     dirty: RefCell<Vec<Rc<dyn Flush>>>,
     /// The other half of the double buffer: lets sockets mark themselves dirty again while the list is walked.
     flushing: RefCell<Vec<Rc<dyn Flush>>>,
-    pacer: Cell<Pacer>,
-    /// Sessions that wait for a reply.
-    waiting: Cell<usize>,
+    pacer: RefCell<Pacer>,
 }
 
 impl Pass {
@@ -49,8 +47,7 @@ impl Pass {
             buffers: RefCell::default(),
             dirty: RefCell::default(),
             flushing: RefCell::default(),
-            pacer: Cell::new(Pacer::new(pacing)),
-            waiting: Cell::new(0),
+            pacer: RefCell::new(Pacer::new(pacing, Instant::now())),
         })
     }
 
@@ -93,10 +90,9 @@ impl Pass {
         self.dirty.borrow_mut().push(dirty);
     }
 
-    /// Counts a session in or out of those that wait for a reply.
-    pub fn count_waiting(&self, waits: bool) {
-        let now = self.waiting.get();
-        self.waiting.set(if waits { now + 1 } else { now - 1 });
+    /// Requests of the session with this number were read.
+    pub fn hear(&self, session: u64) {
+        self.pacer.borrow_mut().hear(session);
     }
 
     /// Writes every dirty socket, then holds the loop up for a moment when that makes larger batches.
@@ -114,9 +110,7 @@ impl Pass {
             }
         }
         if wrote {
-            let mut pacer = self.pacer.get();
-            let pause = pacer.pass_ended(self.waiting.get());
-            self.pacer.set(pacer);
+            let pause = self.pacer.borrow_mut().pass_ended(self.now.get());
             pause.into_iter().for_each(pacer::pause);
         }
     }

@@ -92,8 +92,6 @@ pub struct Session {
     dirty: Cell<bool>,
     /// The socket takes no more bytes for now.
     blocked: Cell<bool>,
-    /// Counted by the pass as waiting for a reply.
-    waiting: Cell<bool>,
     /// Not reading until there is room.
     paused: Cell<bool>,
     /// Nothing more is read; ends when all that is owed is sent.
@@ -119,7 +117,6 @@ impl Session {
             waker: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
-            waiting: Cell::new(false),
             paused: Cell::new(false),
             closing: Cell::new(false),
             broken: Cell::new(false),
@@ -132,7 +129,6 @@ impl Session {
         self.pool.cells().client_connections_total.increment();
         poll_fn(|cx| self.poll(cx)).await;
         self.broken.set(true);
-        self.count_waiting();
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
         }
@@ -202,6 +198,7 @@ impl Session {
 
     /// Takes every request that is whole and may be sent.
     fn consume(self: &Rc<Self>, input: &mut Input<'_>) {
+        self.shared.pass.hear(self.id);
         let mut dialect = self.dialect.borrow_mut();
         let mut scratch = self.shared.scratch.borrow_mut();
         while !input.bytes().is_empty() {
@@ -225,14 +222,6 @@ impl Session {
                     input.skip(input.bytes().len());
                 }
             }
-        }
-        self.count_waiting();
-    }
-
-    fn count_waiting(&self) {
-        let waits = !self.broken.get() && self.replies.borrow().unanswered() > 0;
-        if self.waiting.replace(waits) != waits {
-            self.shared.pass.count_waiting(waits);
         }
     }
 
@@ -270,7 +259,6 @@ impl Session {
 
     /// After replies came or went: write what there is, and wake the task when it can go on.
     fn progressed(self: &Rc<Self>) {
-        self.count_waiting();
         let replies = self.replies.borrow();
         if !replies.out.is_empty() && !self.blocked.get() {
             self.mark_dirty();

@@ -3,12 +3,8 @@
 pub mod commands;
 pub mod errors;
 mod inline;
+pub mod introspect;
 mod number;
 pub mod reply;
 pub mod request;
 pub mod response;
-pub mod introspect {
-    pub fn write_command(o: &mut Vec<u8>, _a: &[&[u8]]) {
-        o.extend_from_slice(b"*0\r\n")
-    }
-}

@@ -276,10 +276,7 @@ impl Request<'_, '_> {
     }
 
     fn command(&mut self) -> Step {
-        self.answer(|out, r| {
-            let args: Vec<&[u8]> = r.args.iter(r.input.bytes()).collect();
-            introspect::write_command(out, &args);
-        })
+        self.answer(|out, r| introspect::command(out, r.args.len(), |i| r.args.get(r.input.bytes(), i)))
     }
 }
 

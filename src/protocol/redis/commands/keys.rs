@@ -158,28 +158,39 @@ impl Command {
         found: &mut Vec<u32>,
     ) -> Result<(), KeyError> {
         found.clear();
+        self.visit_keys(argc, arg, |index, _| found.push(index as u32))
+    }
+
+    /// Calls `visit` with the index of each key and the flags of its specification.
+    pub fn visit_keys<'a>(
+        &self,
+        argc: usize,
+        arg: impl Fn(usize) -> Option<&'a [u8]>,
+        mut visit: impl FnMut(usize, KeyFlags),
+    ) -> Result<(), KeyError> {
+        let mut found = false;
         for spec in self.key_specs {
-            match spec.begin {
-                _ if spec.flags & NOT_KEY != 0 => {}
-                Begin::Index(index) => spec.collect(self, index as usize, argc, &arg, found)?,
-                Begin::Keyword { word, from } => {
-                    if let Some(at) = find_keyword(word, from, argc, &arg) {
-                        spec.collect(self, at + 1, argc, &arg, found)?;
-                    }
-                }
+            let keys = match spec.begin {
+                _ if spec.flags & NOT_KEY != 0 => None,
+                _ if self.name == "migrate" => migrate_keys(argc, &arg).filter(|_| !found),
+                Begin::Index(index) => spec.find(self, index as usize, argc, &arg)?,
+                Begin::Keyword { word, from } => match find_keyword(word, from, argc, &arg) {
+                    Some(at) => spec.find(self, at + 1, argc, &arg)?,
+                    None => None,
+                },
                 // Only SORT has such: the keys that BY and GET make from elements are the server's own affair, the
                 // destination is not.
                 Begin::Unknown if spec.flags & OW != 0 => {
-                    found.extend(sort_destination(argc, &arg).map(|at| at as u32));
+                    sort_destination(argc, &arg).map(|at| (at..at + 1).step_by(1))
                 }
-                Begin::Unknown => {}
+                Begin::Unknown => None,
+            };
+            for index in keys.into_iter().flatten() {
+                found = true;
+                visit(index, spec.flags);
             }
         }
-        if self.name == "migrate" {
-            migrate_keys(argc, &arg, found);
-        }
-        let needed = self.has_keys() && !self.works_without_keys();
-        if found.is_empty() && needed { Err(KeyError::Syntax) } else { Ok(()) }
+        if !found && self.has_keys() && !self.works_without_keys() { Err(KeyError::Syntax) } else { Ok(()) }
     }
 
     /// True if an argument can be a key.
@@ -221,37 +232,34 @@ impl Command {
     }
 }
 
+/// Indexes of arguments.
+type Places = std::iter::StepBy<std::ops::Range<usize>>;
+
 impl KeySpec {
-    /// Adds the keys that start at `first`.
-    fn collect<'a>(
+    /// The keys that start at `first`, or none where that is allowed.
+    fn find<'a>(
         &self,
         command: &Command,
         first: usize,
         argc: usize,
         arg: impl Fn(usize) -> Option<&'a [u8]>,
-        found: &mut Vec<u32>,
-    ) -> Result<(), KeyError> {
+    ) -> Result<Option<Places>, KeyError> {
         let (first, last, step) = match self.find {
             Find::Range { last, step, limit } => {
+                let from_end = usize::from(last.unsigned_abs());
                 let last = match (last, limit) {
-                    (0.., _) => first.checked_add(last as usize),
-                    (_, 0 | 1) => argc.checked_sub(usize::from(last.unsigned_abs())),
-                    _ => {
-                        let some = argc.saturating_sub(first) / usize::from(limit);
-                        (first + some).checked_sub(usize::from(last.unsigned_abs()))
-                    }
+                    (0.., _) => first.checked_add(from_end),
+                    (_, 0 | 1) => argc.checked_sub(from_end),
+                    _ => (first + argc.saturating_sub(first) / usize::from(limit)).checked_sub(from_end),
                 };
                 (first, last.ok_or(KeyError::Syntax)?, usize::from(step).max(1))
             }
-            Find::Count => {
-                let count = match count(arg(first).unwrap_or_default(), argc.saturating_sub(first + 1)) {
-                    Ok(0) if command.works_without_keys() => return Ok(()),
-                    Ok(0) => return Err(KeyError::TooFew),
-                    counted => counted?,
-                };
-                (first + 1, first + count, 1)
-            }
-            Find::Unknown => return Ok(()),
+            Find::Count => match count(arg(first).unwrap_or_default(), argc.saturating_sub(first + 1))? {
+                0 if command.works_without_keys() => return Ok(None),
+                0 => return Err(KeyError::TooFew),
+                count => (first + 1, first + count, 1),
+            },
+            Find::Unknown => return Ok(None),
         };
         if first >= argc || last >= argc || last < first {
             return Err(KeyError::Syntax);
@@ -259,8 +267,7 @@ impl KeySpec {
         if !(last + 1 - first).is_multiple_of(step) {
             return Err(KeyError::Pairs);
         }
-        found.extend((first..=last).step_by(step).map(|at| at as u32));
-        Ok(())
+        Ok(Some((first..last + 1).step_by(step)))
     }
 }
 
@@ -298,22 +305,18 @@ fn sort_destination<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) ->
 }
 
 /// MIGRATE has its one key in the fourth place, unless that is empty and KEYS follows.
-fn migrate_keys<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>, found: &mut Vec<u32>) {
-    found.clear();
+fn migrate_keys<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> Option<Places> {
     let mut at = 6;
     while at < argc {
-        let word = arg(at).unwrap_or_default();
+        let word = arg(at)?;
         at += match word {
             _ if word.eq_ignore_ascii_case(b"auth") => 2,
             _ if word.eq_ignore_ascii_case(b"auth2") => 3,
             _ if word.eq_ignore_ascii_case(b"keys") => {
-                if arg(3).is_some_and(<[u8]>::is_empty) {
-                    found.extend((at + 1..argc).map(|at| at as u32));
-                }
-                return;
+                return arg(3)?.is_empty().then(|| (at + 1..argc).step_by(1));
             }
             _ => 1,
         };
     }
-    found.push(3);
+    Some((3..4).step_by(1))
 }
