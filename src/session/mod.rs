@@ -144,12 +144,13 @@ impl Session {
 
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
-        if self.shared.draining.get() && self.inbound.borrow().is_empty() {
-            self.closing.set(true);
-        }
         if self.poll_unblock(cx).is_err() || self.poll_requests(cx).is_err() || self.broken.get() {
             self.pool.cells().client_err.increment();
             return Poll::Ready(());
+        }
+        // Requests that had arrived by then are taken, half of one waits for its other half.
+        if self.shared.draining.get() && self.inbound.borrow().is_empty() {
+            self.closing.set(true);
         }
         if self.closing.get() && self.replies.borrow().is_settled() { Poll::Ready(()) } else { Poll::Pending }
     }

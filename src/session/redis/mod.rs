@@ -186,6 +186,11 @@ impl Request<'_, '_> {
         server.ok_or_else(|| self.answer(|out, r| write_no_server(out, r.session)))
     }
 
+    /// The first of these keys that is longer than the limit; [`Request::owner`] refuses it.
+    fn too_long(&self, mut keys: impl Iterator<Item = usize>) -> Option<usize> {
+        keys.find(|key| self.arg(*key).len() > self.session.shared.limits.max_key_bytes)
+    }
+
     /// To the one server that owns all keys of the request, or nowhere.
     fn forward_together(&mut self, command: &'static Command) -> Step {
         let (args, bytes) = (self.args, self.input.bytes());
@@ -199,6 +204,9 @@ impl Request<'_, '_> {
             return self.answer(|out, _| errors::refused_without_keys(out, command));
         };
         let first = first as usize;
+        if let Some(key) = self.too_long(self.keys.iter().map(|k| *k as usize)) {
+            return self.forward_by(key);
+        }
         if self.session.pool.servers() > 1 {
             let owner = self.session.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);

@@ -24,8 +24,12 @@ impl Request<'_, '_> {
     pub(super) fn split(&mut self, command: &Command, kind: Split) -> Step {
         // Arguments per key: MSET has a value behind each.
         let step = if kind == Split::Mset { 2 } else { 1 };
-        if self.args.len() == 1 + step || self.session.pool.servers() == 1 {
+        if self.args.len() == 1 + step {
             return self.forward_by(1);
+        }
+        if self.session.pool.servers() == 1 {
+            let too_long = self.too_long((1..self.args.len()).step_by(step));
+            return self.forward_by(too_long.unwrap_or(1));
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
             return self.answer(|out, _| errors::wrong_arity(out, command));

@@ -1,0 +1,30 @@
+//! What the integration tests are told with: real servers, the proxy, clients that keep bytes, fakes that misbehave.
+//!
+//! Everything that is started ends with the value that stands for it. Nothing sleeps: what takes time is polled for,
+//! with a deadline. A program that is not installed skips the test, loudly; in CI it fails it.
+
+#![allow(dead_code, unused_imports)] // Each test binary uses its own part of this.
+
+pub mod client;
+pub mod fake;
+pub mod fleet;
+pub mod process;
+pub mod proxy;
+pub mod servers;
+
+pub use client::Client;
+pub use fake::Fake;
+pub use process::{PATIENCE, Port, eventually};
+pub use proxy::{Outrigger, Pool};
+pub use servers::Server;
+
+/// The value, or the end of the test: the program for it is not installed, which was said already.
+#[macro_export]
+macro_rules! need {
+    ($started:expr) => {
+        match $started {
+            Some(value) => value,
+            None => return,
+        }
+    };
+}
