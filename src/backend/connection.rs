@@ -426,16 +426,17 @@ impl Flush for Connection {
                 self.blocked.set(true);
                 self.wake();
             }
-            Err(error) => {
-                self.give_up(error.into());
-            }
+            Err(error) => self.give_up(error.into()),
         }
         self.count_queues();
+        self.wake_waiting();
     }
 }
 
 fn scan(bytes: &[u8], expect: Expect, limits: &Limits) -> Result<Parsed<usize>, Reason> {
     match expect {
+        // A push answers nothing, so it must not take the place of a reply; no RESP2 server sends one.
+        Expect::Resp if bytes.first() == Some(&b'>') => Err(Reason::Protocol("a RESP3 push".into())),
         Expect::Resp => redis::response::scan(bytes, limits).map_err(|e| Reason::Protocol(e.to_string())),
         Expect::Memcached(expect) => {
             memcached::response::scan(bytes, expect, limits).map_err(|e| Reason::Protocol(e.to_string()))
