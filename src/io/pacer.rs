@@ -18,15 +18,15 @@ pub struct Pacing {
     pub pause: Duration,
     /// Sessions heard of in one window from which on they are a crowd.
     pub crowd: u32,
-    /// Longest window, from its first to its last reading, in which requests count as dense.
-    pub dense: Duration,
+    /// Requests per second from which on they are dense.
+    pub dense: u32,
 }
 
 impl Default for Pacing {
-    /// A window of 64 in 1.6 ms is 40,000 readings a second. Below that a pause finds too little to pay for itself: at
-    /// 20,000 it doubled the median latency and saved nothing.
+    /// Below 40,000 requests a second a pause finds too little to pay for itself: at 20,000 it doubled the median latency
+    /// and saved nothing.
     fn default() -> Self {
-        Self { pause: Duration::from_micros(20), crowd: 12, dense: Duration::from_micros(1600) }
+        Self { pause: Duration::from_micros(20), crowd: 12, dense: 40_000 }
     }
 }
 
@@ -40,6 +40,7 @@ pub struct Pacer {
     /// One bit per session heard of in this window, by the last six bits of its number.
     heard: u64,
     readings: u32,
+    requests: u32,
     window_began: Instant,
     /// The last whole window was a crowd's.
     crowded: bool,
@@ -47,21 +48,23 @@ pub struct Pacer {
 
 impl Pacer {
     pub fn new(pacing: Pacing, now: Instant) -> Self {
-        Self { pacing, heard: 0, readings: 0, window_began: now, crowded: false }
+        Self { pacing, heard: 0, readings: 0, requests: 0, window_began: now, crowded: false }
     }
 
-    /// Requests of the session with this number were read.
-    pub fn hear(&mut self, session: u64) {
+    /// So many requests of the session with this number were read at once.
+    pub fn hear(&mut self, session: u64, requests: u32) {
         self.heard |= 1 << (session % 64);
         self.readings += 1;
+        self.requests = self.requests.saturating_add(requests);
     }
 
     /// Called when the pass that began at `now` has written everything; how long to sleep.
     pub fn pass_ended(&mut self, now: Instant) -> Option<Duration> {
         if self.readings >= WINDOW {
-            let dense = now.saturating_duration_since(self.window_began) <= self.pacing.dense;
+            let elapsed = now.saturating_duration_since(self.window_began).as_secs_f32();
+            let dense = self.requests as f32 >= self.pacing.dense as f32 * elapsed;
             self.crowded = dense && self.heard.count_ones() >= self.pacing.crowd && !self.pacing.pause.is_zero();
-            (self.heard, self.readings, self.window_began) = (0, 0, now);
+            (self.heard, self.readings, self.requests, self.window_began) = (0, 0, 0, now);
         }
         self.crowded.then_some(self.pacing.pause)
     }
@@ -85,13 +88,13 @@ pub fn pause(duration: Duration) {
 mod tests {
     use super::*;
 
-    /// The verdict after `readings` readings from `sessions` sessions in turn, one every `gap` microseconds.
-    fn verdict(readings: u64, sessions: u64, gap: u64) -> Option<Duration> {
+    /// The verdict after `readings` readings of `depth` requests from `sessions` sessions in turn, one every `gap` µs.
+    fn verdict(readings: u64, sessions: u64, depth: u32, gap: u64) -> Option<Duration> {
         let began = Instant::now();
         let mut pacer = Pacer::new(Pacing::default(), began);
         let mut last = None;
         for n in 0..readings {
-            pacer.hear(n % sessions);
+            pacer.hear(n % sessions, depth);
             last = pacer.pass_ended(began + Duration::from_micros(n * gap));
         }
         last
@@ -99,28 +102,29 @@ mod tests {
 
     #[test]
     fn few_sessions_are_never_held_up() {
-        assert_eq!(verdict(10_000, 1, 10), None);
-        assert_eq!(verdict(10_000, 11, 10), None);
+        assert_eq!(verdict(10_000, 1, 16, 10), None);
+        assert_eq!(verdict(10_000, 11, 1, 10), None);
     }
 
     #[test]
     fn a_crowd_is_collected_after_one_window() {
-        assert_eq!(verdict(63, 50, 10), None);
-        assert_eq!(verdict(64, 50, 10), Some(Pacing::default().pause));
+        assert_eq!(verdict(63, 50, 1, 10), None);
+        assert_eq!(verdict(64, 50, 1, 10), Some(Pacing::default().pause));
     }
 
     #[test]
     fn sparse_requests_are_not_held_up_however_many_send_them() {
-        assert_eq!(verdict(10_000, 50, 200), None);
+        assert_eq!(verdict(10_000, 50, 1, 50), None);
+        assert!(verdict(10_000, 50, 16, 50).is_some());
     }
 
     #[test]
     fn when_the_crowd_has_gone_the_pauses_end() {
         let began = Instant::now();
         let mut pacer = Pacer::new(Pacing::default(), began);
-        (0..64).for_each(|n| pacer.hear(n));
+        (0..64).for_each(|n| pacer.hear(n, 1));
         assert!(pacer.pass_ended(began).is_some());
-        (0..64).for_each(|_| pacer.hear(7));
+        (0..64).for_each(|_| pacer.hear(7, 1));
         assert_eq!(pacer.pass_ended(began), None);
     }
 }

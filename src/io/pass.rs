@@ -107,9 +107,9 @@ impl Pass {
         self.deadline.set(true);
     }
 
-    /// Requests of the session with this number were read.
-    pub fn hear(&self, session: u64) {
-        self.pacer.borrow_mut().hear(session);
+    /// So many requests of the session with this number were read at once.
+    pub fn hear(&self, session: u64, requests: u32) {
+        self.pacer.borrow_mut().hear(session, requests);
     }
 
     /// Writes every dirty socket, then holds the loop up for a moment when that makes larger batches.

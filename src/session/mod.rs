@@ -199,7 +199,7 @@ impl Session {
 
     /// Takes every request that is whole and may be sent.
     fn consume(self: &Rc<Self>, input: &mut Input<'_>) {
-        self.shared.pass.hear(self.id);
+        let mut requests = 0;
         let mut dialect = self.dialect.borrow_mut();
         let mut scratch = self.shared.scratch.borrow_mut();
         while !input.bytes().is_empty() {
@@ -212,7 +212,7 @@ impl Session {
                 Dialect::Memcached(state) => memcached::step(self, state, &mut scratch, input),
             };
             match step {
-                Step::Next => {}
+                Step::Next => requests += 1,
                 Step::Incomplete => break,
                 Step::NoRoom => {
                     self.paused.set(true);
@@ -224,6 +224,7 @@ impl Session {
                 }
             }
         }
+        self.shared.pass.hear(self.id, requests);
     }
 
     /// Whether less than 1/`fraction` of what the session may be owed and may hold is taken.
