@@ -98,7 +98,7 @@ impl Outrigger {
             });
         }
         // From here on it handles signals.
-        eventually("the proxy's log to say that it serves", || proxy.log().contains("serving").then_some(()));
+        eventually("the proxy to say that it serves", || proxy.log().contains("statistics on").then_some(()));
         proxy
     }
 
@@ -129,10 +129,14 @@ impl Outrigger {
         std::fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
-    pub fn stats(&self) -> serde_json::Value {
+    pub fn stats_text(&self) -> String {
         let text = Address::Tcp(self.stats.address()).connect().unwrap().rest();
         assert!(text.ends_with("}\n"), "{text}");
-        serde_json::from_str(&text).unwrap()
+        text
+    }
+
+    pub fn stats(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stats_text()).unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {
