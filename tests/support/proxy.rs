@@ -1,5 +1,6 @@
 //! The proxy, as users run it: a file, a process, a log.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -113,6 +114,14 @@ impl Outrigger {
 
     pub fn address_of(&self, pool: usize) -> Address {
         self.pools[pool].listens.clone()
+    }
+
+    /// The TCP address of a pool.
+    pub fn socket_address(&self, pool: usize) -> SocketAddr {
+        match self.address_of(pool) {
+            Address::Tcp(address) => address,
+            Address::Unix(path) => panic!("{} is no TCP address", path.display()),
+        }
     }
 
     /// Says that the log may hold warnings with this text.
