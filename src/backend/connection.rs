@@ -300,7 +300,9 @@ impl Connection {
     fn poll_deadlines(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> bool {
         let Some(timeout) = self.server.timeout else { return false };
         loop {
-            let now = self.pass.now();
+            // The pass's clock stands still while the pass lasts; a timer that fired meanwhile is ahead of it.
+            let fired = self.armed.get().filter(|_| timer.is_elapsed());
+            let now = self.pass.now().max(fired.unwrap_or(self.pass.now()));
             if self.armed.get().is_some_and(|at| at > now) {
                 return false;
             }
