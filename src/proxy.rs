@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora_core::services::{Service, ServiceReadyNotifier, ServiceWithDependents};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
 use crate::admin::{self, Stats};
 use crate::backend::Endpoint;
@@ -68,12 +68,13 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
     let stats = Arc::new(Stats::new(settings.clone(), cells.clone()));
-    server.add_service(Signals { log });
+    let (end, change) = install_signals()?;
+    server.add_service(Signals { log, change });
     if let Some(socket) = stats_socket {
         server.add_service(StatsPort { socket: Some(socket), stats });
     }
     server.add_service(DataPlane { settings, listeners, cells, banner: process.banner });
-    server.run(RunArgs { shutdown_signal: Box::new(EndSignals) });
+    server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
     drop(pid_file);
     Ok(())
 }
@@ -138,17 +139,30 @@ impl Drop for PidFile {
     }
 }
 
+/// Three kinds of signals, caught from now on.
+type Caught = [SignalStream; 3];
+
+/// Catches the signals that end the process and those that change something in it, before anyone can see that it
+/// serves: a signal that came earlier than its handler would end the process, or be lost. After the fork, as the pipe
+/// of signals must be the child's own.
+fn install_signals() -> io::Result<(Caught, Caught)> {
+    // The streams outlive this runtime; whichever runs next reads the pipe for all.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let end = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::quit())?];
+    let kind = SignalKind::from_raw;
+    let change = [signal(SignalKind::hangup())?, signal(kind(libc::SIGTTIN))?, signal(kind(libc::SIGTTOU))?];
+    Ok((end, change))
+}
+
 /// The signals that end the process; all of them let it finish what is in flight.
-struct EndSignals;
+struct EndSignals(tokio::sync::Mutex<Caught>);
 
 #[async_trait]
 impl ShutdownSignalWatch for EndSignals {
     async fn recv(&self) -> ShutdownSignal {
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::quit()));
-        let (Ok(mut term), Ok(mut int), Ok(mut quit)) = signals else {
-            tracing::error!("signal handlers cannot be installed");
-            return ShutdownSignal::GracefulTerminate;
-        };
+        let mut caught = self.0.lock().await;
+        let [term, int, quit] = &mut *caught;
         let name = tokio::select! {
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
@@ -162,19 +176,13 @@ impl ShutdownSignalWatch for EndSignals {
 /// The signals that change something in a running process.
 struct Signals {
     log: Log,
+    change: Caught,
 }
 
 #[async_trait]
 impl Service for Signals {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
-        let signals = (
-            signal(SignalKind::hangup()),
-            signal(SignalKind::from_raw(libc::SIGTTIN)),
-            signal(SignalKind::from_raw(libc::SIGTTOU)),
-        );
-        let (Ok(mut hup), Ok(mut up), Ok(mut down)) = signals else {
-            return tracing::error!("signal handlers cannot be installed");
-        };
+        let [hup, up, down] = &mut self.change;
         loop {
             tokio::select! {
                 _ = hup.recv() => {

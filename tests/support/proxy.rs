@@ -1,5 +1,6 @@
 //! The proxy, as users run it: a file, a process, a log.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -98,7 +99,7 @@ impl Outrigger {
             });
         }
         // From here on it handles signals.
-        eventually("the proxy's log to say that it serves", || proxy.log().contains("serving").then_some(()));
+        eventually("the proxy to say that it serves", || proxy.log().contains("statistics on").then_some(()));
         proxy
     }
 
@@ -115,6 +116,14 @@ impl Outrigger {
         self.pools[pool].listens.clone()
     }
 
+    /// The TCP address of a pool.
+    pub fn socket_address(&self, pool: usize) -> SocketAddr {
+        match self.address_of(pool) {
+            Address::Tcp(address) => address,
+            Address::Unix(path) => panic!("{} is no TCP address", path.display()),
+        }
+    }
+
     /// Says that the log may hold warnings with this text.
     pub fn announce(&mut self, text: &str) {
         self.announced.push(text.to_owned());
@@ -129,10 +138,14 @@ impl Outrigger {
         std::fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
-    pub fn stats(&self) -> serde_json::Value {
+    pub fn stats_text(&self) -> String {
         let text = Address::Tcp(self.stats.address()).connect().unwrap().rest();
         assert!(text.ends_with("}\n"), "{text}");
-        serde_json::from_str(&text).unwrap()
+        text
+    }
+
+    pub fn stats(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stats_text()).unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {

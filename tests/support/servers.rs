@@ -159,7 +159,11 @@ impl Nutcracker {
         Address::Tcp(self.port.address()).connect().unwrap()
     }
 
+    pub fn stats_text(&self) -> String {
+        Address::Tcp(self.stats.address()).connect().unwrap().rest()
+    }
+
     pub fn stats(&self) -> serde_json::Value {
-        serde_json::from_str(&Address::Tcp(self.stats.address()).connect().unwrap().rest()).unwrap()
+        serde_json::from_str(&self.stats_text()).unwrap()
     }
 }
