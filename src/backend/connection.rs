@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use super::connect::connect;
@@ -300,9 +301,13 @@ impl Connection {
     fn poll_deadlines(&self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> bool {
         let Some(timeout) = self.server.timeout else { return false };
         loop {
-            let now = self.pass.now();
-            if self.armed.get().is_some_and(|at| at > now) {
-                return false;
+            let mut now = self.pass.now();
+            if let Some(at) = self.armed.get() {
+                if at > now && !timer.is_elapsed() {
+                    return false;
+                }
+                // A timer that has fired is right: the pass may be long, and its clock stands still.
+                now = now.max(at);
             }
             self.armed.set(None);
             self.expire(now);
@@ -315,7 +320,8 @@ impl Connection {
             let Some(next) = deadline.into_iter().chain(silence_ends).min() else { return false };
             timer.as_mut().reset(next.into());
             self.armed.set(Some(next));
-            if timer.as_mut().poll(cx).is_pending() {
+            // Whatever this poll has read already: a timer that is not asked would not wake the task.
+            if pin!(unconstrained(timer.as_mut())).poll(cx).is_pending() {
                 return false;
             }
         }
@@ -408,8 +414,13 @@ impl Connection {
         cells.out_queue_bytes.add(now.unanswered_bytes.wrapping_sub(before.unanswered_bytes));
     }
 
+    /// Lets the sessions that wait go on when half of the room is free: woken for each free place, they would all run
+    /// for one of them to get it.
     fn wake_waiting(&self) {
-        if !self.waiting.borrow().is_empty() && self.has_room() {
+        if !self.waiting.borrow().is_empty()
+            && self.in_flight.borrow().len() <= self.server.max_requests / 2
+            && self.out.borrow().len() <= self.server.max_bytes / 2
+        {
             self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
     }
@@ -438,6 +449,7 @@ impl Flush for Connection {
             }
         }
         self.count_queues();
+        self.wake_waiting();
     }
 }
 

@@ -158,7 +158,7 @@ fn check(queue: &InFlight<u64>, model: &Model, start: Instant) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_request_is_told_about_once_and_by_its_own_reply(acts in acts()) {
