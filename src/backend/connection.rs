@@ -17,11 +17,11 @@ use std::time::Instant;
 
 use super::connect::connect;
 use super::in_flight::InFlight;
+use super::measure::Measure;
 use super::{Expect, Failure, Reason, Requester, Server, Ticket};
 use crate::io::{Flush, Inbound, Input, Outbound, Pass, Stream};
+use crate::protocol::Parsed;
 use crate::protocol::memcached;
-use crate::protocol::redis;
-use crate::protocol::{Limits, Parsed};
 use crate::telemetry::{ServerCells, WorkerCells};
 
 /// The lengths of a connection's two queues, in requests and in bytes.
@@ -43,6 +43,7 @@ pub struct Connection {
     link: RefCell<Option<Stream>>,
     out: RefCell<Outbound>,
     inbound: RefCell<Inbound>,
+    measure: RefCell<Measure>,
     in_flight: RefCell<InFlight<Rc<dyn Requester>>>,
     /// The task's own waker.
     waker: RefCell<Option<Waker>>,
@@ -62,6 +63,8 @@ pub struct Connection {
     heard: Cell<Instant>,
     /// Connect although nothing is queued.
     eager: Cell<bool>,
+    /// Connections lost or not made since the server was last heard; of these only the first is worth a line in the log.
+    failures: Cell<u64>,
 }
 
 impl Connection {
@@ -76,6 +79,7 @@ impl Connection {
             link: RefCell::default(),
             out: RefCell::default(),
             inbound: RefCell::default(),
+            measure: RefCell::default(),
             in_flight: RefCell::default(),
             waker: RefCell::default(),
             waiting: RefCell::default(),
@@ -86,6 +90,7 @@ impl Connection {
             counted: Cell::default(),
             heard,
             eager: Cell::new(false),
+            failures: Cell::new(0),
         })
     }
 
@@ -175,7 +180,11 @@ impl Connection {
         loop {
             poll_fn(|cx| self.poll_wanted(cx)).await;
             match self.establish().await {
-                Err(reason) => self.fail_queued(&reason),
+                Err(reason) => {
+                    self.cells().server_err.increment();
+                    self.failed(&reason, "cannot connect");
+                    self.fail_queued(&reason);
+                }
                 Ok(stream) => {
                     self.connected(stream);
                     let reason = poll_fn(|cx| self.poll_serve(cx)).await;
@@ -207,9 +216,8 @@ impl Connection {
     }
 
     fn connected(self: &Rc<Self>, stream: Stream) {
-        // What expired while connecting is not sent any more.
-        self.forget_written();
         *self.link.borrow_mut() = Some(stream);
+        *self.broken.borrow_mut() = None;
         self.blocked.set(false);
         self.heard.set(self.pass.now());
         self.cells().server_connections.add(1);
@@ -221,10 +229,11 @@ impl Connection {
 
     fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Reason> {
         self.remember(cx);
-        if let Some(reason) = self.broken.borrow_mut().take() {
+        if let Err(reason) = self.poll_unblock(cx).and_then(|()| self.poll_replies(cx)) {
             return Poll::Ready(reason);
         }
-        if let Err(reason) = self.poll_unblock(cx).and_then(|()| self.poll_replies(cx)) {
+        // Only now: what the server said before the write failed answers requests.
+        if let Some(reason) = self.broken.borrow_mut().take() {
             return Poll::Ready(reason);
         }
         self.wake_waiting();
@@ -254,10 +263,18 @@ impl Connection {
             match self.inbound.borrow_mut().poll_read(cx, stream, &self.pass, consume) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(Reason::Closed),
-                Poll::Ready(Ok(_)) => self.heard.set(self.pass.now()),
+                Poll::Ready(Ok(_)) => self.hear(),
                 Poll::Ready(Err(e)) => return Err(e.into()),
             }
             result?;
+        }
+    }
+
+    fn hear(&self) {
+        self.heard.set(self.pass.now());
+        let failures = self.failures.take();
+        if failures > 0 {
+            tracing::info!(pool = self.server.pool, server = self.server.name, failures, "the server answers again");
         }
     }
 
@@ -268,7 +285,7 @@ impl Connection {
             let Some(expect) = self.in_flight.borrow().expect() else {
                 return Err(Reason::Protocol("a reply that no request asked for".into()));
             };
-            let length = match scan(input.bytes(), expect, &self.server.limits)? {
+            let length = match self.measure.borrow_mut().reply(input.bytes(), expect, &self.server.limits)? {
                 Parsed::Complete(length) => length,
                 Parsed::Incomplete { need } => {
                     input.incomplete(need);
@@ -303,11 +320,17 @@ impl Connection {
         }
         let Some(timeout) = self.server.timeout else { return by.is_some() };
         self.expire(now);
-        let expired = self.in_flight.borrow().has_expired();
-        if expired && self.link.borrow().is_some() && self.heard.get() + timeout <= now {
-            self.give_up(Reason::TimedOut((timeout * 2).as_millis()));
+        if self.in_flight.borrow().has_expired() {
+            if self.link.borrow().is_none() {
+                // No reply to it can come, and it must not be sent any more; others may need its room.
+                self.forget_written();
+                self.wake_waiting();
+            } else if self.heard.get() + timeout <= now {
+                self.give_up(Reason::TimedOut((timeout * 2).as_millis()));
+            }
         }
-        expired || by.is_some() || self.in_flight.borrow().deadline().is_some()
+        let in_flight = self.in_flight.borrow();
+        by.is_some() || in_flight.has_expired() || in_flight.deadline().is_some()
     }
 
     fn give_up(&self, reason: Reason) {
@@ -337,6 +360,7 @@ impl Connection {
     fn disconnected(&self, reason: &Reason) {
         *self.link.borrow_mut() = None;
         *self.inbound.borrow_mut() = Inbound::default();
+        *self.measure.borrow_mut() = Measure::default();
         let cells = self.cells();
         cells.server_connections.sub(1);
         match reason {
@@ -344,18 +368,32 @@ impl Connection {
             _ => cells.server_err.increment(),
         }
         let failed = self.forget_written();
-        if failed.is_empty() && *reason == Reason::Closed {
+        let idle = failed.is_empty() && self.in_flight.borrow().is_empty();
+        if idle && *reason == Reason::Closed {
             tracing::debug!(pool = self.server.pool, server = self.server.name, "server closed an idle connection");
-        } else {
-            tracing::warn!(pool = self.server.pool, server = self.server.name, failed = failed.len(), %reason,
-                "connection lost");
+            return self.wake_waiting();
         }
+        self.failed(reason, "connection lost");
         self.fail(failed, reason);
+        // A server that takes connections only to drop them is not asked in circles.
+        if self.failures.get() > 1 {
+            self.fail_queued(reason);
+        }
     }
 
+    /// Counts a failure. One line in the log when a server starts to fail; [`Connection::hear`] writes one when it ends.
+    fn failed(&self, reason: &Reason, what: &str) {
+        let failures = self.failures.get() + 1;
+        self.failures.set(failures);
+        let (pool, server) = (&self.server.pool, &self.server.name);
+        match failures {
+            1 => tracing::warn!(pool, server, %reason, "{what}"),
+            _ => tracing::debug!(pool, server, %reason, failures, "{what}"),
+        }
+    }
+
+    /// Fails everything that is queued.
     fn fail_queued(&self, reason: &Reason) {
-        tracing::warn!(pool = self.server.pool, server = self.server.name, %reason, "cannot connect");
-        self.cells().server_err.increment();
         let failed = self.in_flight.borrow_mut().drain();
         self.out.borrow_mut().clear(&self.pass);
         self.count_queues();
@@ -371,7 +409,8 @@ impl Connection {
         self.wake_waiting();
     }
 
-    /// Takes the requests that the lost connection had written, in part or whole, out of both queues.
+    /// Takes the requests that the lost connection had written, in part or whole, and those that have expired, out of
+    /// both queues.
     fn forget_written(&self) -> Vec<(Option<Rc<dyn Requester>>, Ticket)> {
         let (failed, bytes) = self.in_flight.borrow_mut().disconnect();
         let mut out = self.out.borrow_mut();
@@ -402,8 +441,13 @@ impl Connection {
         cells.out_queue_bytes.add(now.unanswered_bytes.wrapping_sub(before.unanswered_bytes));
     }
 
+    /// Lets the sessions that wait go on when half of the room is free: woken for each free place, they would all run
+    /// for one of them to get it.
     fn wake_waiting(&self) {
-        if !self.waiting.borrow().is_empty() && self.has_room() {
+        if !self.waiting.borrow().is_empty()
+            && self.in_flight.borrow().len() <= self.server.max_requests / 2
+            && self.out.borrow().len() <= self.server.max_bytes / 2
+        {
             self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
     }
@@ -433,13 +477,5 @@ impl Flush for Connection {
     }
 }
 
-fn scan(bytes: &[u8], expect: Expect, limits: &Limits) -> Result<Parsed<usize>, Reason> {
-    match expect {
-        // A push answers nothing, so it must not take the place of a reply; no RESP2 server sends one.
-        Expect::Resp if bytes.first() == Some(&b'>') => Err(Reason::Protocol("a RESP3 push".into())),
-        Expect::Resp => redis::response::scan(bytes, limits).map_err(|e| Reason::Protocol(e.to_string())),
-        Expect::Memcached(expect) => {
-            memcached::response::scan(bytes, expect, limits).map_err(|e| Reason::Protocol(e.to_string()))
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod connect;
 mod connection;
 mod failure;
 mod in_flight;
+mod measure;
 
 use std::path::PathBuf;
 use std::rc::Rc;

@@ -36,6 +36,8 @@ impl Payload<'_> {
 
 /// What one `writev` takes at the most.
 const SLICES: usize = 32;
+/// The written front of `tail` is cut off when it is longer than this, in bytes, and longer than the rest.
+const TAIL_SLACK: usize = 64 * 1024;
 
 /// An out buffer. Order of the bytes: `queued`, then `tail`; `sent` bytes of whichever is first are already written.
 ///
@@ -141,6 +143,11 @@ impl Outbound {
             self.queued.pop_front();
         }
         self.sent += n;
+        // A peer that is always a little behind never lets the buffer run empty; it must not grow for ever.
+        if self.sent > TAIL_SLACK && self.sent * 2 > self.tail.len() {
+            self.tail.drain(..self.sent);
+            self.sent = 0;
+        }
     }
 
     /// Forgets everything that is not written.
@@ -160,14 +167,18 @@ impl Outbound {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn contents(out: &Outbound) -> Vec<u8> {
-        let mut all: Vec<u8> = out.queued.iter().flat_map(|b| b.to_vec()).collect();
-        all.extend_from_slice(&out.tail[out.sent..]);
+impl Outbound {
+    /// All unwritten bytes.
+    pub fn contents(&self) -> Vec<u8> {
+        let mut all: Vec<u8> = self.queued.iter().flat_map(|b| b.to_vec()).collect();
+        all.extend_from_slice(&self.tail[self.sent..]);
         all
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn keeps_the_order_of_small_and_large_pieces_through_partial_writes() {
@@ -187,8 +198,22 @@ mod tests {
             out.advance(step);
             model.drain(..step);
             assert_eq!(out.len(), model.len());
-            assert_eq!(contents(&out), model);
+            assert_eq!(out.contents(), model);
         }
+    }
+
+    #[test]
+    fn a_peer_that_is_always_behind_does_not_make_the_buffer_grow() {
+        let pass = Pass::new();
+        let mut out = Outbound::default();
+        out.push(Payload::Borrowed(&[0; 10]), &pass);
+        for step in 0..10_000u32 {
+            out.push(Payload::Borrowed(&step.to_le_bytes().repeat(250)), &pass);
+            out.advance(1000);
+            assert_eq!(out.len(), 10);
+        }
+        assert_eq!(&out.tail[out.sent..][2..], [9_999u32.to_le_bytes(); 2].concat(), "the last ten bytes are left");
+        assert!(out.tail.capacity() < 4 * TAIL_SLACK, "{} bytes for 10", out.tail.capacity());
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Replies {
         } else {
             let ready = self.stash(pass, write);
             self.push(ready);
+            self.compact();
         }
     }
 
@@ -183,6 +184,7 @@ impl Replies {
         if self.slots.is_empty() && self.slots.capacity() > KEEP_SLOTS {
             self.slots = VecDeque::new();
         }
+        self.compact();
     }
 
     /// Keeps the stash in proportion to what is in use: a client that always has one reply out of turn must not make it
@@ -203,3 +205,6 @@ impl Replies {
         self.stash = compacted;
     }
 }
+
+#[cfg(test)]
+mod tests;

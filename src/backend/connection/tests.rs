@@ -1,0 +1,335 @@
+//! A connection on a runtime like a worker's, over real sockets, with the test as its server and as its sessions.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::backend::{Endpoint, Login};
+use crate::io::{Payload, Ticker};
+use crate::protocol::Limits;
+
+/// Nothing here takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a test as a worker runs its tasks.
+fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
+    let pass = Pass::new();
+    pass.install();
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
+    let runtime = builder.build_local(LocalOptions::default()).unwrap();
+    let start = Instant::now();
+    runtime.block_on(async { timeout(PATIENCE, test(pass)).await.expect("it hangs") });
+    assert!(start.elapsed() < PATIENCE, "it went on only because the patience ended");
+    drop(runtime);
+    Pass::uninstall();
+}
+
+/// What became of the requests, in the order in which it did.
+#[derive(Default)]
+struct Asker {
+    told: RefCell<Vec<(u64, Result<String, Reason>)>>,
+    changed: Notify,
+}
+
+impl Asker {
+    fn note(&self, ticket: Ticket, result: Result<String, Reason>) {
+        self.told.borrow_mut().push((ticket.sequence, result));
+        self.changed.notify_one();
+    }
+
+    /// Waits until `count` requests have come to an end.
+    async fn told(&self, count: usize) -> Vec<(u64, Result<String, Reason>)> {
+        while self.told.borrow().len() < count {
+            self.changed.notified().await;
+        }
+        self.told.borrow().clone()
+    }
+}
+
+impl Requester for Asker {
+    fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
+        self.note(ticket, Ok(String::from_utf8_lossy(payload.as_slice()).into_owned()));
+    }
+
+    fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
+        self.note(ticket, Err(failure.reason.clone()));
+    }
+}
+
+struct Fixture {
+    connection: Rc<Connection>,
+    asker: Rc<Asker>,
+    listener: UnixListener,
+    _directory: TempDir,
+}
+
+impl Fixture {
+    fn new(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        Self { connection: connection(pass, path, change), asker: Rc::default(), listener, _directory: directory }
+    }
+
+    fn run(self) -> Self {
+        run(&self.connection);
+        self
+    }
+
+    fn send(&self, sequence: u64, request: &[u8]) {
+        send(&self.connection, &self.asker, sequence, request);
+    }
+
+    async fn accept(&self) -> UnixStream {
+        self.listener.accept().await.unwrap().0
+    }
+}
+
+fn connection(pass: &Rc<Pass>, path: PathBuf, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
+    let mut server = Server {
+        pool: "pool".into(),
+        name: "server".into(),
+        endpoint: Endpoint::Unix(path),
+        login: Login::default(),
+        connect_timeout: None,
+        timeout: None,
+        limits: Limits::default(),
+        max_requests: 100,
+        max_bytes: 1 << 20,
+    };
+    change(&mut server);
+    Connection::new(Rc::new(server), pass.clone(), Arc::new(WorkerCells::new([1])), (0, 0))
+}
+
+/// Drives a connection and watches its deadlines, as a worker does for all of its connections.
+fn run(connection: &Rc<Connection>) {
+    spawn_local(connection.clone().run());
+    let connection = connection.clone();
+    spawn_local(async move {
+        let ticker = Rc::new(Ticker::new(Duration::from_millis(2)).unwrap());
+        connection.pass.use_ticker(ticker.clone());
+        loop {
+            ticker.tick().await;
+            if connection.check_deadlines(connection.pass.now()) {
+                ticker.set();
+            }
+        }
+    });
+}
+
+fn send(connection: &Rc<Connection>, asker: &Rc<Asker>, sequence: u64, request: &[u8]) {
+    let requester: Rc<dyn Requester> = asker.clone();
+    connection.send(Some(requester), Ticket { sequence, part: 0 }, Expect::Resp, |out, pass| {
+        out.push(Payload::Borrowed(request), pass);
+    });
+}
+
+async fn receive(socket: &mut UnixStream, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    socket.read_exact(&mut bytes).await.unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+const LOST: Reason = Reason::Closed;
+
+fn ok(sequence: u64, reply: &str) -> (u64, Result<String, Reason>) {
+    (sequence, Ok(reply.into()))
+}
+
+fn with_database(server: &mut Server) {
+    server.login.database = 1;
+}
+
+const SELECT: usize = b"*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n".len();
+
+#[test]
+fn what_was_written_in_part_fails_and_what_was_not_is_sent_again() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |_| ()).run();
+        let large = vec![b'L'; 8 << 20];
+        test.send(0, &large);
+        test.send(1, b"second\r\n");
+        let mut first = test.accept().await;
+        receive(&mut first, 1000).await;
+        drop(first);
+        let mut second = test.accept().await;
+        assert_eq!(receive(&mut second, 8).await, "second\r\n");
+        second.write_all(b"+2\r\n").await.unwrap();
+        let told = test.asker.told(2).await;
+        assert!(matches!(&told[0], (0, Err(_))), "{told:?}");
+        assert_eq!(told[1], ok(1, "+2\r\n"));
+    });
+}
+
+#[test]
+fn what_expired_while_connecting_is_never_sent_and_takes_no_room() {
+    on_worker(async |pass| {
+        let limits = |server: &mut Server| {
+            with_database(server);
+            server.timeout = Some(Duration::from_millis(30));
+            server.max_requests = 1;
+        };
+        let test = Fixture::new(&pass, limits).run();
+        test.send(0, b"expires\r\n");
+        let mut socket = test.accept().await;
+        assert_eq!(test.asker.told(1).await, [(0, Err(Reason::TimedOut(30)))]);
+        assert!(test.connection.has_room(), "nothing can be waited for on a connection that is not made");
+        receive(&mut socket, SELECT).await;
+        test.send(1, b"in time\r\n");
+        socket.write_all(b"+OK\r\n").await.unwrap();
+        assert_eq!(receive(&mut socket, 9).await, "in time\r\n");
+        socket.write_all(b"+1\r\n").await.unwrap();
+        assert_eq!(test.asker.told(2).await[1], ok(1, "+1\r\n"));
+    });
+}
+
+#[test]
+fn a_server_that_drops_every_connection_unheard_is_not_asked_in_circles() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, with_database).run();
+        test.send(0, b"never written\r\n");
+        let accepts = Cell::new(0);
+        let serve = async {
+            loop {
+                let mut socket = test.accept().await;
+                accepts.set(accepts.get() + 1);
+                receive(&mut socket, SELECT).await;
+                socket.write_all(b"+OK\r\n").await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            told = test.asker.told(1) => assert_eq!(told, [(0, Err(LOST))]),
+        }
+        assert_eq!(accepts.get(), 2, "once more, in case that the first was an accident");
+    });
+}
+
+#[test]
+fn replies_sent_before_the_connection_broke_count() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |_| ()).run();
+        test.send(0, b"first\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 7).await;
+        let mut socket = socket.into_std().unwrap();
+        socket.write_all(b"+1\r\n").unwrap();
+        drop(socket);
+        // At the end of this pass, before the reply is looked at, its write fails.
+        test.send(1, b"second\r\n");
+        assert_eq!(test.asker.told(1).await, [ok(0, "+1\r\n")]);
+        let mut socket = test.accept().await;
+        assert_eq!(receive(&mut socket, 8).await, "second\r\n");
+    });
+}
+
+#[test]
+fn sessions_that_wait_for_room_go_on_when_what_was_in_the_way_is_written() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |server| server.max_bytes = 1000).run();
+        test.send(0, &[b'L'; 2000]);
+        // No reply comes; only the write makes room.
+        poll_fn(|cx| {
+            if test.connection.has_room() {
+                return Poll::Ready(());
+            }
+            test.connection.wait_for_room(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_request_times_out_although_the_pass_is_long() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |server| server.timeout = Some(Duration::from_millis(20))).run();
+        test.send(0, b"request\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 9).await;
+        // Keeps the run queue from running empty, so that the pass and its clock stand still while the timer fires.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(100) {
+            yield_now().await;
+        }
+        assert_eq!(test.asker.told(1).await, [(0, Err(Reason::TimedOut(20)))]);
+    });
+}
+
+#[test]
+fn a_connection_that_stays_silent_is_closed_and_late_replies_are_dropped() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |server| server.timeout = Some(Duration::from_millis(50))).run();
+        test.send(0, b"late\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 6).await;
+        test.asker.told(1).await;
+        socket.write_all(b"+late\r\n").await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+        test.send(1, b"next\r\n");
+        receive(&mut socket, 6).await;
+        socket.write_all(b"+next\r\n").await.unwrap();
+        assert_eq!(test.asker.told(2).await[1], ok(1, "+next\r\n"));
+        test.send(2, b"lost\r\n");
+        receive(&mut socket, 6).await;
+        assert_eq!(socket.read(&mut [0; 10]).await.unwrap(), 0, "closed after silence");
+        assert_eq!(test.asker.told(3).await[2], (2, Err(Reason::TimedOut(50))));
+    });
+}
+
+/// Collects log lines.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_refused_server_takes_one_line_of_the_log_and_its_return_another() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(log);
+    on_worker(async |pass| {
+        let directory = tempfile::tempdir().unwrap();
+        let path: &Path = &directory.path().join("s");
+        let (connection, asker) = (connection(&pass, path.into(), |_| ()), Rc::<Asker>::default());
+        spawn_local(connection.clone().run());
+        for sequence in 0..50 {
+            send(&connection, &asker, sequence, b"x");
+            asker.told(sequence as usize + 1).await;
+        }
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        send(&connection, &asker, 50, b"x");
+        std::thread::spawn(move || {
+            let mut socket = listener.accept().unwrap().0;
+            socket.read_exact(&mut [0]).unwrap();
+            socket.write_all(b"+1\r\n").unwrap();
+        });
+        assert_eq!(asker.told(51).await[50], ok(50, "+1\r\n"));
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("cannot connect"), "{text}");
+    assert!(lines[1].contains("INFO") && lines[1].contains("answers again") && lines[1].contains("failures=50"));
+}

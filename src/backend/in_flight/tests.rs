@@ -1,0 +1,263 @@
+//! The in-flight queue against a model: the byte stream itself, each byte with the number of its request.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What happens to the connection next.
+#[derive(Debug, Clone)]
+enum Act {
+    Push {
+        bytes: usize,
+        noreply: bool,
+    },
+    /// Part of what is unwritten, in 1/256.
+    Write(u8),
+    Reply,
+    /// Time goes by.
+    Wait(u64),
+    Disconnect,
+    /// A connection could not be made at all.
+    Drain,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (1..40usize, any::<bool>()).prop_map(|(bytes, noreply)| Act::Push { bytes, noreply }),
+        4 => any::<u8>().prop_map(Act::Write),
+        4 => Just(Act::Reply),
+        2 => (0..4u64).prop_map(Act::Wait),
+        1 => Just(Act::Disconnect),
+        1 => prop_oneof![9 => Just(Act::Reply), 1 => Just(Act::Drain)],
+    ];
+    proptest::collection::vec(act, 1..200)
+}
+
+const TIMEOUT: u64 = 5;
+
+/// One request that the server has not answered.
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    bytes: usize,
+    written: usize,
+    deadline: u64,
+    given_up: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    /// Unwritten bytes of requests, each the number of its request: the out buffer.
+    out: VecDeque<u64>,
+    asked: VecDeque<Asked>,
+    /// Requests that somebody waits for.
+    owed: BTreeSet<u64>,
+    now: u64,
+    next: u64,
+}
+
+impl Model {
+    /// Whoever waited for this request, if anybody, has been told. Nobody is told twice.
+    fn told(&mut self, requester: Option<u64>, number: u64) {
+        match requester {
+            Some(requester) => {
+                assert_eq!(requester, number, "told something about another request");
+                assert!(self.owed.remove(&number), "{number} told twice");
+            }
+            None => assert!(!self.owed.contains(&number), "{number} never told"),
+        }
+    }
+
+    fn write(&mut self, bytes: usize) {
+        for number in self.out.drain(..bytes) {
+            if let Some(asked) = self.asked.iter_mut().find(|a| a.number == number) {
+                asked.written += 1;
+            }
+        }
+    }
+
+    fn unwritten(&self) -> usize {
+        self.asked.iter().filter(|a| a.written < a.bytes).count()
+    }
+}
+
+fn act(queue: &mut InFlight<u64>, model: &mut Model, act: Act, start: Instant) {
+    let at = |time| start + Duration::from_secs(time);
+    match act {
+        Act::Push { bytes, noreply } => {
+            let (number, deadline) = (model.next, model.now + TIMEOUT);
+            let ticket = Ticket { sequence: number, part: 0 };
+            queue.push((!noreply).then_some(number), ticket, Expect::Resp, bytes, Some(at(deadline)));
+            model.out.extend(std::iter::repeat_n(number, bytes));
+            model.asked.push_back(Asked { number, bytes, written: 0, deadline, given_up: false });
+            if !noreply {
+                model.owed.insert(number);
+            }
+            model.next += 1;
+        }
+        Act::Write(part) => {
+            let bytes = (model.out.len() * (usize::from(part) + 1)).div_ceil(256);
+            let before = model.unwritten();
+            model.write(bytes);
+            assert_eq!(queue.wrote(bytes), before - model.unwritten());
+        }
+        Act::Reply => {
+            let expected = model.asked.front().is_some_and(|a| a.written > 0);
+            assert_eq!(queue.expect().is_some(), expected);
+            let answered = queue.answered();
+            assert_eq!(answered.is_some(), expected);
+            if let (Some(entry), Some(asked)) = (answered, model.asked.pop_front_if(|_| expected)) {
+                assert_eq!(entry.ticket.sequence, asked.number);
+                model.told(entry.requester, asked.number);
+            }
+        }
+        Act::Wait(time) => {
+            model.now += time;
+            let now = model.now;
+            while let Some((requester, ticket)) = queue.expire_next(at(now)) {
+                let asked = model.asked.iter_mut().find(|a| !a.given_up);
+                let asked = asked.expect("a request that has not expired before");
+                asked.given_up = true;
+                assert!(asked.deadline <= now);
+                assert_eq!(asked.number, ticket.sequence);
+                model.told(requester, ticket.sequence);
+            }
+            assert!(model.asked.iter().all(|a| a.given_up || a.deadline > now));
+        }
+        Act::Disconnect => {
+            let (taken, dropped) = queue.disconnect();
+            let lost: Vec<u64> = model.asked.iter().filter(|a| a.written > 0 || a.given_up).map(|a| a.number).collect();
+            assert_eq!(taken.iter().map(|e| e.ticket.sequence).collect::<Vec<_>>(), lost);
+            taken.into_iter().for_each(|e| model.told(e.requester, e.ticket.sequence));
+            model.asked.retain(|a| !lost.contains(&a.number));
+            model.out.drain(..dropped);
+            // What is left to write is exactly what is still asked, from its first byte on.
+            let left: Vec<u64> = model.asked.iter().flat_map(|a| std::iter::repeat_n(a.number, a.bytes)).collect();
+            assert_eq!(model.out, left);
+        }
+        Act::Drain => {
+            queue.drain().into_iter().for_each(|e| model.told(e.requester, e.ticket.sequence));
+            model.asked.clear();
+            model.out.clear();
+        }
+    }
+}
+
+fn check(queue: &InFlight<u64>, model: &Model, start: Instant) {
+    assert_eq!(queue.len(), model.asked.len());
+    assert_eq!(queue.unwritten(), model.unwritten());
+    assert_eq!(queue.bytes(), model.asked.iter().map(|a| a.bytes as u64).sum::<u64>());
+    assert_eq!(queue.has_expired(), model.asked.iter().any(|a| a.given_up));
+    let deadline = model.asked.iter().find(|a| !a.given_up).map(|a| start + Duration::from_secs(a.deadline));
+    assert_eq!(queue.deadline(), deadline);
+    let kept = queue.queue.iter().filter_map(|e| e.requester);
+    assert!(kept.eq(model.owed.iter().copied()), "everyone who is owed a reply is in the queue, once");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_request_is_told_about_once_and_by_its_own_reply(acts in acts()) {
+        let start = Instant::now();
+        let (mut queue, mut model) = (InFlight::default(), Model::default());
+        for next in acts {
+            act(&mut queue, &mut model, next, start);
+            check(&queue, &model, start);
+        }
+        act(&mut queue, &mut model, Act::Wait(TIMEOUT), start);
+        prop_assert!(model.owed.is_empty(), "{:?} never told", model.owed);
+        act(&mut queue, &mut model, Act::Disconnect, start);
+        check(&queue, &model, start);
+        prop_assert!(queue.is_empty() && model.out.is_empty());
+    }
+}
+
+fn ticket(sequence: u64) -> Ticket {
+    Ticket { sequence, part: 0 }
+}
+
+fn queue_of(sizes: &[usize], at: Option<Instant>) -> InFlight<u32> {
+    let mut q = InFlight::default();
+    for (i, size) in sizes.iter().enumerate() {
+        q.push(Some(i as u32), ticket(i as u64), Expect::Resp, *size, at);
+    }
+    q
+}
+
+#[test]
+fn a_reply_before_anything_was_written_is_not_owed() {
+    let mut q = queue_of(&[10], None);
+    assert!(q.answered().is_none());
+    q.wrote(1);
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(0));
+    assert!(q.answered().is_none());
+}
+
+#[test]
+fn an_early_reply_leaves_the_rest_of_its_bytes_to_be_written() {
+    let mut q = queue_of(&[10, 5], None);
+    q.wrote(4);
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(0));
+    assert_eq!(q.unwritten(), 1);
+    assert!(q.answered().is_none(), "the second request is not written");
+    assert_eq!(q.wrote(6), 0);
+    assert!(q.answered().is_none());
+    assert_eq!(q.wrote(5), 1);
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(1));
+}
+
+#[test]
+fn a_lost_connection_fails_what_was_written_and_keeps_what_was_not() {
+    let mut q = queue_of(&[10, 10, 10, 10], None);
+    q.wrote(15);
+    let (failed, dropped) = q.disconnect();
+    assert_eq!(failed.iter().map(|e| e.ticket.sequence).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(dropped, 5);
+    assert_eq!((q.len(), q.unwritten()), (2, 2));
+    assert!(q.answered().is_none());
+    assert_eq!(q.wrote(20), 2);
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(2));
+}
+
+#[test]
+fn a_connection_lost_after_an_early_reply_drops_the_rest_of_that_request() {
+    let mut q = queue_of(&[10, 10], None);
+    q.wrote(4);
+    q.answered();
+    let (failed, dropped) = q.disconnect();
+    assert!(failed.is_empty());
+    assert_eq!(dropped, 6);
+    assert_eq!(q.len(), 1);
+    q.wrote(10);
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(1));
+}
+
+#[test]
+fn expired_requests_swallow_their_late_replies() {
+    let now = Instant::now();
+    let mut q = queue_of(&[1, 1], Some(now));
+    q.push(Some(2), ticket(2), Expect::Resp, 1, Some(now + Duration::from_secs(1)));
+    q.wrote(3);
+    assert_eq!(q.expire_next(now), Some((Some(0), ticket(0))));
+    assert_eq!(q.expire_next(now), Some((Some(1), ticket(1))));
+    assert_eq!(q.expire_next(now), None);
+    assert_eq!(q.deadline(), Some(now + Duration::from_secs(1)));
+    assert!(q.answered().is_some_and(|e| e.requester.is_none()));
+    assert!(q.answered().is_some_and(|e| e.requester.is_none()));
+    assert!(!q.has_expired());
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(2));
+}
+
+#[test]
+fn what_expired_before_it_was_written_is_never_sent() {
+    let now = Instant::now();
+    let mut q = queue_of(&[7, 7], Some(now));
+    q.push(Some(2), ticket(2), Expect::Resp, 7, Some(now + Duration::from_secs(1)));
+    while q.expire_next(now).is_some() {}
+    let (taken, dropped) = q.disconnect();
+    assert_eq!((taken.len(), dropped, q.len()), (2, 14, 1));
+}
