@@ -250,11 +250,12 @@ fn a_server_that_turns_clients_away_is_not_hammered() {
 fn a_stopped_server_costs_its_own_keys_only() {
     let stalled = Fake::start(|_, talk| talk.stall());
     let fine = Fake::start(|_, talk| talk.echo());
-    let mut proxy = over(&[&stalled, &fine], "timeout: 300");
+    let pool = Pool::new("cache", "redis", &[stalled.entry(), fine.entry()]);
+    let mut proxy = Outrigger::start([pool.set("timeout: 200").set("hash: murmur")]);
     proxy.announce("connection lost");
     let mut client = proxy.client();
     let (mut slow, mut quick) = (0, 0);
-    for n in 0..12 {
+    for n in 0..20 {
         let asked = Instant::now();
         let reply = client.ask(&format!("GET key{n}"));
         if reply.starts_with('-') {
@@ -341,6 +342,25 @@ fn every_reply_belongs_to_its_request_while_servers_die_stall_and_return() {
         let fine = fine && (0..30).all(|n| memcached.tell(&format!("set after{n} 0 0 1|x")) == "STORED");
         fine.then_some(())
     });
+}
+
+#[test]
+fn without_faults_there_are_no_errors_however_many_connections_a_server_has() {
+    let redis = need!(Server::three(Server::redis));
+    let memcached = need!(Server::three(Server::memcached));
+    let pools = [Pool::redis("r", &redis), Pool::memcached("m", &memcached)];
+    let proxy = Outrigger::start(pools.map(|pool| pool.set("server_connections: 3").set("timeout: 10s")));
+    let longest = Duration::from_secs(10);
+    let fleets = [
+        Fleet::sail(20, Dialect::Redis, &proxy.address_of(0), longest),
+        Fleet::sail(20, Dialect::Memcached, &proxy.address_of(1), longest),
+    ];
+    let until = Instant::now() + Duration::from_millis(1500);
+    eventually("the end of the trip", || (Instant::now() >= until).then_some(()));
+    for seen in fleets.map(Fleet::land) {
+        assert_eq!((seen.wrong, seen.errors.len()), (Vec::new(), 0));
+        assert!(seen.matched > 1000 && seen.matched > seen.answered / 3, "{} of {}", seen.matched, seen.answered);
+    }
 }
 
 #[test]

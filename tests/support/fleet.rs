@@ -104,7 +104,7 @@ impl Sailor {
                 }
             }
             // Not flat out: the machine has to run the servers as well.
-            thread::park_timeout(Duration::from_millis(1 + self.below(4)));
+            thread::park_timeout(Duration::from_millis(2 + self.below(12)));
         }
         self.seen
     }
@@ -227,8 +227,8 @@ impl Sailor {
                 Ok(())
             }
             (Reply::Array(items), Want::Values(keys)) if items.len() == keys.len() => {
-                let pairs = items.iter().zip(keys);
-                pairs.map(|(item, key)| self.check_redis(item, &Want::Value(key.clone()))).collect()
+                let mut pairs = items.iter().zip(keys);
+                pairs.try_for_each(|(item, key)| self.check_redis(item, &Want::Value(key.clone())))
             }
             _ => Err(format!("swapped: {:.200}", reply.to_string())),
         }
