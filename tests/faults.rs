@@ -270,6 +270,80 @@ fn a_stopped_server_costs_its_own_keys_only() {
     assert!(slow > 0 && quick > 0, "{slow} {quick}");
 }
 
+/// One memcached pool over a fake, one worker.
+fn text_over(fake: &Fake, timeout: &str) -> Outrigger {
+    Outrigger::start_with("workers: 1", [Pool::new("cache", "memcached", &[fake.entry()]).set(timeout)])
+}
+
+#[test]
+fn a_late_memcached_reply_is_dropped_and_the_connection_stays() {
+    let server = Fake::start(|_, talk| {
+        let lines = [talk.line(), talk.line()];
+        assert_eq!(lines.map(Option::unwrap_or_default), ["get a", "get b"]);
+        talk.say("VALUE a 0 5\r\nlate!\r\nEND\r\nVALUE b 0 3\r\nbbb\r\nEND\r\n");
+        talk.stall();
+    });
+    let proxy = text_over(&server, "timeout: 300");
+    let mut client = proxy.client();
+    let told = format!("Connection timed out: no reply within 300 ms (pool cache, server {})", server.name());
+    assert_eq!(client.tell("get a"), format!("SERVER_ERROR {told}"));
+    assert_eq!(client.tell("get b"), "VALUE b 0 3|bbb|END");
+    assert_eq!(server.accepted(), 1);
+}
+
+#[test]
+fn a_memcached_reply_of_another_kind_ends_the_connection() {
+    for nonsense in ["+OK\r\n", "VALUE a 0 x\r\n", "VALUE a 0 1\r\nxyz\r\nEND\r\n", "\r\n", "STORED\r\n"] {
+        let server = Fake::start(move |number, talk| {
+            talk.line();
+            if number == 0 {
+                talk.say(nonsense);
+                talk.stall();
+            }
+            talk.say("END\r\n");
+            talk.stall();
+        });
+        let mut proxy = text_over(&server, "timeout: 5s");
+        proxy.announce("connection lost");
+        let mut client = proxy.client();
+        let reply = client.tell("get a");
+        assert!(reply.starts_with("SERVER_ERROR Invalid reply: "), "{nonsense:?}: {reply}");
+        assert!(reply.ends_with(&format!("(pool cache, server {})", server.name())), "{reply}");
+        assert_eq!(client.tell("get b"), "END");
+        assert_eq!(server.accepted(), 2);
+    }
+}
+
+#[test]
+fn a_server_that_says_no_is_quoted() {
+    let server = Fake::start(|_, talk| {
+        while let Some(line) = talk.line() {
+            if line.starts_with("set") {
+                talk.line();
+            }
+            talk.say("SERVER_ERROR out of memory storing object\r\n");
+        }
+    });
+    let proxy = text_over(&server, "timeout: 5s");
+    let mut client = proxy.client();
+    for request in ["get a", "get a b", "set a 0 0 1|x", "delete a", "incr a 1"] {
+        assert_eq!(client.tell(request), "SERVER_ERROR out of memory storing object", "{request}");
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[test]
+fn a_redis_that_is_loading_is_quoted() {
+    let server = Fake::start(|_, talk| {
+        while talk.request().is_some() {
+            talk.say("-LOADING Redis is loading the dataset in memory\r\n");
+        }
+    });
+    let proxy = over(&[&server], "timeout: 5s");
+    assert_eq!(proxy.client().ask("GET a"), "-LOADING Redis is loading the dataset in memory");
+    assert_eq!(proxy.client().ask("MGET a b"), "-LOADING Redis is loading the dataset in memory");
+}
+
 /// When a server did not serve, and which.
 struct Outage {
     server: String,
