@@ -398,17 +398,10 @@ fn a_server_may_have_a_name() {
 #[test]
 fn the_limit_of_clients_is_enforced_and_places_are_given_back() {
     let (_server, proxy) = need!(one(&["client_connections: 3"]));
-    // The look whether the proxy is there took a place for a moment.
-    support::eventually("the place to be free", || (proxy.stats()["cache"]["client_connections"] == 0).then_some(()));
-    let mut clients: Vec<Client> = (0..3).map(|_| proxy.client()).collect();
-    clients.iter_mut().for_each(|client| assert_eq!(client.ask("PING"), "+PONG"));
+    let mut clients: Vec<Client> = (0..3).map(|_| proxy.admitted("PING\r\n", "+PONG")).collect();
     let mut refused = proxy.client();
     assert_eq!(refused.rest(), "-ERR max number of clients reached\r\n");
     clients.pop();
-    support::eventually("a place", || {
-        let mut client = proxy.client();
-        client.send("PING\r\n");
-        (client.line() == "+PONG").then_some(())
-    });
+    clients.push(proxy.admitted("PING\r\n", "+PONG"));
     clients.iter_mut().for_each(|client| assert_eq!(client.ask("PING"), "+PONG"));
 }

@@ -250,11 +250,12 @@ fn a_server_that_turns_clients_away_is_not_hammered() {
 fn a_stopped_server_costs_its_own_keys_only() {
     let stalled = Fake::start(|_, talk| talk.stall());
     let fine = Fake::start(|_, talk| talk.echo());
-    let mut proxy = over(&[&stalled, &fine], "timeout: 300");
+    let pool = Pool::new("cache", "redis", &[stalled.entry(), fine.entry()]);
+    let mut proxy = Outrigger::start([pool.set("timeout: 200").set("hash: murmur")]);
     proxy.announce("connection lost");
     let mut client = proxy.client();
     let (mut slow, mut quick) = (0, 0);
-    for n in 0..12 {
+    for n in 0..20 {
         let asked = Instant::now();
         let reply = client.ask(&format!("GET key{n}"));
         if reply.starts_with('-') {
@@ -267,6 +268,80 @@ fn a_stopped_server_costs_its_own_keys_only() {
         }
     }
     assert!(slow > 0 && quick > 0, "{slow} {quick}");
+}
+
+/// One memcached pool over a fake, one worker.
+fn text_over(fake: &Fake, timeout: &str) -> Outrigger {
+    Outrigger::start_with("workers: 1", [Pool::new("cache", "memcached", &[fake.entry()]).set(timeout)])
+}
+
+#[test]
+fn a_late_memcached_reply_is_dropped_and_the_connection_stays() {
+    let server = Fake::start(|_, talk| {
+        let lines = [talk.line(), talk.line()];
+        assert_eq!(lines.map(Option::unwrap_or_default), ["get a", "get b"]);
+        talk.say("VALUE a 0 5\r\nlate!\r\nEND\r\nVALUE b 0 3\r\nbbb\r\nEND\r\n");
+        talk.stall();
+    });
+    let proxy = text_over(&server, "timeout: 300");
+    let mut client = proxy.client();
+    let told = format!("Connection timed out: no reply within 300 ms (pool cache, server {})", server.name());
+    assert_eq!(client.tell("get a"), format!("SERVER_ERROR {told}"));
+    assert_eq!(client.tell("get b"), "VALUE b 0 3|bbb|END");
+    assert_eq!(server.accepted(), 1);
+}
+
+#[test]
+fn a_memcached_reply_of_another_kind_ends_the_connection() {
+    for nonsense in ["+OK\r\n", "VALUE a 0 x\r\n", "VALUE a 0 1\r\nxyz\r\nEND\r\n", "\r\n", "STORED\r\n"] {
+        let server = Fake::start(move |number, talk| {
+            talk.line();
+            if number == 0 {
+                talk.say(nonsense);
+                talk.stall();
+            }
+            talk.say("END\r\n");
+            talk.stall();
+        });
+        let mut proxy = text_over(&server, "timeout: 5s");
+        proxy.announce("connection lost");
+        let mut client = proxy.client();
+        let reply = client.tell("get a");
+        assert!(reply.starts_with("SERVER_ERROR Invalid reply: "), "{nonsense:?}: {reply}");
+        assert!(reply.ends_with(&format!("(pool cache, server {})", server.name())), "{reply}");
+        assert_eq!(client.tell("get b"), "END");
+        assert_eq!(server.accepted(), 2);
+    }
+}
+
+#[test]
+fn a_server_that_says_no_is_quoted() {
+    let server = Fake::start(|_, talk| {
+        while let Some(line) = talk.line() {
+            if line.starts_with("set") {
+                talk.line();
+            }
+            talk.say("SERVER_ERROR out of memory storing object\r\n");
+        }
+    });
+    let proxy = text_over(&server, "timeout: 5s");
+    let mut client = proxy.client();
+    for request in ["get a", "get a b", "set a 0 0 1|x", "delete a", "incr a 1"] {
+        assert_eq!(client.tell(request), "SERVER_ERROR out of memory storing object", "{request}");
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[test]
+fn a_redis_that_is_loading_is_quoted() {
+    let server = Fake::start(|_, talk| {
+        while talk.request().is_some() {
+            talk.say("-LOADING Redis is loading the dataset in memory\r\n");
+        }
+    });
+    let proxy = over(&[&server], "timeout: 5s");
+    assert_eq!(proxy.client().ask("GET a"), "-LOADING Redis is loading the dataset in memory");
+    assert_eq!(proxy.client().ask("MGET a b"), "-LOADING Redis is loading the dataset in memory");
 }
 
 /// When a server did not serve, and which.
@@ -341,6 +416,25 @@ fn every_reply_belongs_to_its_request_while_servers_die_stall_and_return() {
         let fine = fine && (0..30).all(|n| memcached.tell(&format!("set after{n} 0 0 1|x")) == "STORED");
         fine.then_some(())
     });
+}
+
+#[test]
+fn without_faults_there_are_no_errors_however_many_connections_a_server_has() {
+    let redis = need!(Server::three(Server::redis));
+    let memcached = need!(Server::three(Server::memcached));
+    let pools = [Pool::redis("r", &redis), Pool::memcached("m", &memcached)];
+    let proxy = Outrigger::start(pools.map(|pool| pool.set("server_connections: 3").set("timeout: 10s")));
+    let longest = Duration::from_secs(10);
+    let fleets = [
+        Fleet::sail(20, Dialect::Redis, &proxy.address_of(0), longest),
+        Fleet::sail(20, Dialect::Memcached, &proxy.address_of(1), longest),
+    ];
+    let until = Instant::now() + Duration::from_millis(1500);
+    eventually("the end of the trip", || (Instant::now() >= until).then_some(()));
+    for seen in fleets.map(Fleet::land) {
+        assert_eq!((seen.wrong, seen.errors.len()), (Vec::new(), 0));
+        assert!(seen.matched > 1000 && seen.matched > seen.answered / 3, "{} of {}", seen.matched, seen.answered);
+    }
 }
 
 #[test]

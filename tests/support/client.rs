@@ -89,8 +89,12 @@ impl Client {
         }
     }
 
+    /// Writes. When the other side has closed, what can be read tells why.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.input.get_mut().write_all(bytes.as_ref()).unwrap();
+        match self.input.get_mut().write_all(bytes.as_ref()) {
+            Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            result => result.unwrap(),
+        }
     }
 
     /// Writes on another thread, so that a large pipeline cannot block both ends.

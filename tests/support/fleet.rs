@@ -104,7 +104,7 @@ impl Sailor {
                 }
             }
             // Not flat out: the machine has to run the servers as well.
-            thread::park_timeout(Duration::from_millis(1 + self.below(4)));
+            thread::park_timeout(Duration::from_millis(2 + self.below(12)));
         }
         self.seen
     }

@@ -108,6 +108,15 @@ impl Outrigger {
         self.client_of(0)
     }
 
+    /// A client that was let in: this request got this line. A place may be given back a little later than it was left.
+    pub fn admitted(&self, request: &str, line: &str) -> Client {
+        eventually("a place for a client", || {
+            let mut client = self.client();
+            client.send(request);
+            client.try_line().is_ok_and(|got| got.starts_with(line.as_bytes())).then_some(client)
+        })
+    }
+
     pub fn client_of(&self, pool: usize) -> Client {
         self.address_of(pool).connect().unwrap()
     }
