@@ -17,7 +17,7 @@ build: build-tools
 test: build-tools test-tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
-	$(CARGO) test --locked
+	OUTRIGGER_TEST_PYTHON="$$(.ci/python-clients)" $(CARGO) test --locked
 	$(CARGO) build --release --locked
 
 ## Outrigger against twemproxy against no proxy; takes about half an hour. See benches/README.md.

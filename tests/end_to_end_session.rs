@@ -65,6 +65,9 @@ fn replies_can_be_switched_off() {
     client.send(all.map(|l| resp(&l.split(' ').collect::<Vec<_>>())).concat());
     assert_eq!(client.reply(), "+OK");
     assert_eq!(client.reply(), "\"2\"");
+    let twice = ["CLIENT REPLY SKIP", "CLIENT REPLY SKIP", "SET a 3", "GET a"];
+    client.send(twice.map(|l| resp(&l.split(' ').collect::<Vec<_>>())).concat());
+    assert_eq!(client.reply(), "\"3\"");
     assert_eq!(client.ask("PING"), "+PONG");
 }
 

@@ -326,7 +326,7 @@ impl Connection {
                 self.forget_written();
                 self.wake_waiting();
             } else if self.heard.get() + timeout <= now {
-                self.give_up(Reason::TimedOut((timeout * 2).as_millis()));
+                self.give_up(Reason::Silent(timeout.as_millis()));
             }
         }
         let in_flight = self.in_flight.borrow();

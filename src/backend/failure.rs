@@ -9,6 +9,9 @@ pub enum Reason {
     /// No reply within `timeout`.
     #[error("Connection timed out: no reply within {0} ms")]
     TimedOut(u128),
+    /// A request expired, and nothing came for another `timeout`.
+    #[error("Connection timed out: not a byte from the server for {0} ms")]
+    Silent(u128),
     #[error("Connection timed out: not connected within {0} ms")]
     ConnectTimedOut(u128),
     /// The name has no address.

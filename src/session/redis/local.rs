@@ -220,12 +220,9 @@ impl Request<'_, '_> {
                 self.say(&[])
             }
             b"skip" => {
-                if self.state.replies == ReplyMode::On {
-                    self.state.replies = ReplyMode::SkipThis;
-                    let step = self.say(&[]);
-                    // `advance` follows and makes it "skip the next one".
+                // No reply to this one either; what follows it is skipped, also when this one was itself skipped.
+                if self.state.replies != ReplyMode::Off {
                     self.state.replies = ReplyMode::SkipNext;
-                    return step;
                 }
                 self.say(&[])
             }
