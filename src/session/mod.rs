@@ -136,6 +136,9 @@ impl Session {
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
         }
+        // Servers may owe it replies for long, and hold on to it until then; its bytes are of no use any more.
+        self.inbound.take();
+        self.replies.take().out.clear(&self.shared.pass);
         self.pool.cells().client_connections.sub(1);
     }
 
@@ -148,12 +151,13 @@ impl Session {
 
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
-        if self.shared.draining.get() && self.inbound.borrow().is_empty() {
-            self.closing.set(true);
-        }
         if self.poll_unblock(cx).is_err() || self.poll_requests(cx).is_err() || self.broken.get() {
             self.pool.cells().client_err.increment();
             return Poll::Ready(());
+        }
+        // Only now: what has come already, and what a pause held back, is still taken.
+        if self.shared.draining.get() && self.inbound.borrow().is_empty() {
+            self.closing.set(true);
         }
         if self.closing.get() && self.replies.borrow().is_settled() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -330,3 +334,6 @@ impl Flush for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

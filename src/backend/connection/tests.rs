@@ -20,7 +20,7 @@ use crate::io::Payload;
 use crate::protocol::Limits;
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a test as a worker runs its tasks.
 fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
