@@ -74,7 +74,10 @@ impl Worker {
             builder
         };
         let name = format!("worker-{index}");
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, plan, queue))?;
+        let (report, started) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, plan, queue, &report))?;
+        // A worker that did not start has no sessions, so every client would be handed to it.
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
         Ok((Self { accepted, sessions }, thread))
     }
 
@@ -91,12 +94,22 @@ impl Worker {
     }
 }
 
-fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Accepted>) {
+fn run(
+    mut runtime: Builder,
+    plan: Plan,
+    queue: mpsc::UnboundedReceiver<Accepted>,
+    report: &std::sync::mpsc::Sender<io::Result<()>>,
+) {
     let pass = Pass::new();
     pass.install();
     match runtime.build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime.block_on(serve(plan, pass, queue)),
-        Err(error) => tracing::error!(%error, "a worker cannot start"),
+        Ok(runtime) => {
+            let _ = report.send(Ok(()));
+            runtime.block_on(serve(plan, pass, queue));
+            // A name that is still being looked up would hold up the end for as long as the resolver likes.
+            runtime.shutdown_background();
+        }
+        Err(error) => drop(report.send(Err(error))),
     }
     Pass::uninstall();
 }
