@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 
@@ -108,7 +108,7 @@ impl Listener {
     }
 
     fn admit(&self, socket: Socket, workers: &[Worker], ids: &AtomicU64, trouble: &mut Trouble) {
-        trouble.over();
+        trouble.over(&self.address);
         let permit = Permit { pool: self.places.taken.clone(), worker: None };
         let taken = self.places.taken.fetch_add(1, Relaxed);
         if self.places.limit.is_some_and(|limit| taken >= limit) {
@@ -134,9 +134,14 @@ fn refuse(socket: Socket, protocol: Protocol) {
     };
 }
 
-/// Accepting that fails (no file descriptors left, mostly): logged once, retried after a pause, never spun on.
+/// Accepting that fails (no file descriptors left, mostly): logged once, retried after a pause, never spun on. Holds when
+/// it failed last.
 #[derive(Default)]
-struct Trouble(bool);
+struct Trouble(Option<Instant>);
+
+/// Accepting must go well for so long before it counts as repaired: at the limit of descriptors every client that leaves
+/// lets one in, and the next one fails.
+const QUIET: Duration = Duration::from_secs(10);
 
 impl Trouble {
     async fn pause(&mut self, address: &str, error: &io::Error) {
@@ -144,15 +149,16 @@ impl Trouble {
         if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) {
             return;
         }
-        if !std::mem::replace(&mut self.0, true) {
+        if self.0.replace(Instant::now()).is_none() {
             tracing::warn!(listen = address, %error, "cannot accept clients; trying again ten times a second");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    fn over(&mut self) {
-        if std::mem::take(&mut self.0) {
-            tracing::info!("accepting clients again");
+    fn over(&mut self, address: &str) {
+        if self.0.is_some_and(|failed| failed.elapsed() >= QUIET) {
+            self.0 = None;
+            tracing::info!(listen = address, "accepting clients again");
         }
     }
 }
@@ -188,4 +194,26 @@ fn listen(socket: RawSocket, address: &SockAddr, backlog: u32) -> io::Result<Raw
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepting_at_the_limit_of_descriptors_does_not_flood_the_log() {
+        let mut trouble = Trouble::default();
+        let error = io::Error::from_raw_os_error(libc::EMFILE);
+        trouble.over("here");
+        assert!(trouble.0.is_none());
+        // Every client that leaves lets one in, between two failures.
+        for _ in 0..3 {
+            trouble.pause("here", &error).await;
+            trouble.over("here");
+            assert!(trouble.0.is_some(), "the next failure is no news");
+        }
+        trouble.0 = Instant::now().checked_sub(QUIET);
+        trouble.over("here");
+        assert!(trouble.0.is_none());
+    }
 }

@@ -74,7 +74,10 @@ impl Worker {
             builder
         };
         let name = format!("worker-{index}");
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, plan, queue))?;
+        let (report, started) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, plan, queue, &report))?;
+        // A worker that did not start has no sessions, so every client would be handed to it.
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
         Ok((Self { accepted, sessions }, thread))
     }
 
@@ -91,58 +94,112 @@ impl Worker {
     }
 }
 
-fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Accepted>) {
+fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Accepted>, report: &Report) {
     let pass = Pass::new();
     pass.install();
-    let result = runtime.build_local(LocalOptions::default()).and_then(|r| r.block_on(serve(plan, pass, queue)));
-    if let Err(error) = result {
-        tracing::error!(%error, "a worker cannot start");
+    match runtime.build_local(LocalOptions::default()) {
+        Ok(runtime) => {
+            runtime.block_on(serve(plan, pass, queue, report));
+            // A name that is still being looked up would hold up the end for as long as the resolver likes.
+            runtime.shutdown_background();
+        }
+        Err(error) => drop(report.send(Err(error))),
     }
     Pass::uninstall();
 }
 
+/// Tells the starter of a worker whether it has started.
+type Report = std::sync::mpsc::Sender<io::Result<()>>;
+
 type Sessions = RefCell<HashMap<u64, Rc<Session>>>;
 
-async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Accepted>) -> io::Result<()> {
-    let settings = &plan.settings;
-    let pools: Vec<Rc<Pool>> = (0..settings.pools.len())
-        .map(|i| Rc::new(Pool::build(settings, i, &plan.endpoints[i], &pass, &plan.cells)))
-        .collect();
-    for pool in &pools {
-        for connection in pool.connections() {
-            spawn_local(connection.clone().run());
-            if pool.settings.preconnect {
-                connection.preconnect();
-            }
-        }
-    }
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let shared = Shared::new(pass, settings.limits.clone(), settings.session_limits.clone(), started);
-    let sessions: Rc<Sessions> = Rc::default();
-    let ended = Rc::new(Notify::new());
-    let ticker = Rc::new(Ticker::new(Ticker::period(shortest_limit(settings)))?);
-    shared.pass.use_ticker(ticker.clone());
-    spawn_local(watch_deadlines(ticker.clone(), pools.clone(), shared.clone(), ended.clone()));
+/// What a running worker has.
+struct Local {
+    settings: Arc<Settings>,
+    pools: Vec<Rc<Pool>>,
+    shared: Rc<Shared>,
+    sessions: Rc<Sessions>,
+    /// Something ended, or the ticker ticked: time to look whether a drain is over.
+    changed: Rc<Notify>,
+    ticker: Rc<Ticker>,
+}
+
+async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Accepted>, report: &Report) {
+    let local = match Local::start(plan, pass) {
+        Ok(local) => local,
+        Err(error) => return drop(report.send(Err(error))),
+    };
+    let _ = report.send(Ok(()));
     while let Some(accepted) = queue.recv().await {
-        let pool = &pools[accepted.pool];
-        match open(accepted.socket, pool) {
-            Err(error) => tracing::debug!(%error, "a client was gone before it was served"),
-            Ok(stream) => {
-                let session = Session::new(accepted.id, stream, pool.clone(), shared.clone());
-                sessions.borrow_mut().insert(session.id, session.clone());
-                let (sessions, ended) = (sessions.clone(), ended.clone());
-                spawn_local(async move {
-                    let id = session.id;
-                    session.run().await;
-                    sessions.borrow_mut().remove(&id);
-                    drop(accepted.permit);
-                    ended.notify_one();
-                });
+        local.admit(accepted);
+    }
+    local.drain().await;
+}
+
+impl Local {
+    /// Builds the pools and starts their connections. To be called inside the runtime.
+    fn start(plan: Plan, pass: Rc<Pass>) -> io::Result<Self> {
+        let settings = plan.settings;
+        let pools: Vec<Rc<Pool>> = (0..settings.pools.len())
+            .map(|i| Rc::new(Pool::build(&settings, i, &plan.endpoints[i], &pass, &plan.cells)))
+            .collect();
+        let ticker = Rc::new(Ticker::new(Ticker::period(shortest_limit(&settings)))?);
+        pass.use_ticker(ticker.clone());
+        for pool in &pools {
+            for connection in pool.connections() {
+                spawn_local(connection.clone().run());
+                if pool.settings.preconnect {
+                    connection.preconnect();
+                }
             }
         }
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let shared = Shared::new(pass, settings.limits.clone(), settings.session_limits.clone(), started);
+        let changed = Rc::new(Notify::new());
+        spawn_local(watch_deadlines(ticker.clone(), pools.clone(), shared.clone(), changed.clone()));
+        Ok(Self { settings, pools, shared, sessions: Rc::default(), changed, ticker })
     }
-    drain(&shared, &sessions, &ended, &pools, settings, &ticker).await;
-    Ok(())
+
+    fn admit(&self, accepted: Accepted) {
+        let pool = &self.pools[accepted.pool];
+        let stream = match open(accepted.socket, pool) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "a client was gone before it was served"),
+        };
+        let session = Session::new(accepted.id, stream, pool.clone(), self.shared.clone());
+        self.sessions.borrow_mut().insert(session.id, session.clone());
+        let (sessions, changed) = (self.sessions.clone(), self.changed.clone());
+        spawn_local(async move {
+            let id = session.id;
+            session.run().await;
+            sessions.borrow_mut().remove(&id);
+            drop(accepted.permit);
+            changed.notify_one();
+        });
+    }
+
+    /// Lets sessions finish what is in flight, within the drain limit.
+    async fn drain(&self) {
+        let until = Instant::now() + self.settings.drain_timeout;
+        self.shared.drain();
+        for session in self.sessions.borrow().values() {
+            session.wake();
+        }
+        while self.is_busy() {
+            if Instant::now() >= until {
+                let sessions = self.sessions.borrow().len();
+                return tracing::warn!(sessions, "drain limit reached, closing what is left");
+            }
+            self.ticker.set();
+            self.changed.notified().await;
+        }
+    }
+
+    /// Sessions are open, or requests that nobody waits for (`noreply`) are still to be written and answered.
+    fn is_busy(&self) -> bool {
+        let mut connections = self.pools.iter().flat_map(|p| p.connections());
+        !self.sessions.borrow().is_empty() || connections.any(|c| c.in_flight() > 0)
+    }
 }
 
 /// The shortest time limit that this worker keeps.
@@ -162,32 +219,6 @@ async fn watch_deadlines(ticker: Rc<Ticker>, pools: Vec<Rc<Pool>>, shared: Rc<Sh
             ticker.set();
         }
         ticked.notify_one();
-    }
-}
-
-/// Lets sessions finish what is in flight, within the drain limit.
-async fn drain(
-    shared: &Shared,
-    sessions: &Sessions,
-    ended: &Notify,
-    pools: &[Rc<Pool>],
-    settings: &Settings,
-    ticker: &Ticker,
-) {
-    let until = Instant::now() + settings.drain_timeout;
-    shared.drain();
-    for session in sessions.borrow().values() {
-        session.wake();
-    }
-    // What nobody waits for (`noreply`) is still to be written and answered.
-    let busy = || pools.iter().flat_map(|p| p.connections()).any(|c| c.in_flight() > 0);
-    while !sessions.borrow().is_empty() || busy() {
-        if Instant::now() >= until {
-            tracing::warn!(sessions = sessions.borrow().len(), "drain limit reached, closing what is left");
-            return;
-        }
-        ticker.set();
-        ended.notified().await;
     }
 }
 

@@ -159,3 +159,6 @@ impl Inbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

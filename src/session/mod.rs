@@ -132,6 +132,9 @@ impl Session {
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
         }
+        // Servers may owe it replies for long, and hold on to it until then; its bytes are of no use any more.
+        self.inbound.take();
+        self.replies.take().out.clear(&self.shared.pass);
         self.pool.cells().client_connections.sub(1);
     }
 
@@ -148,7 +151,8 @@ impl Session {
             self.pool.cells().client_err.increment();
             return Poll::Ready(());
         }
-        // Requests that had arrived by then are taken, half of one waits for its other half.
+        // Only now: requests that have come already, or that a pause held back, are still taken; half of one waits for its
+        // other half.
         if self.shared.draining.get() && self.inbound.borrow().is_empty() {
             self.closing.set(true);
         }
@@ -320,3 +324,6 @@ impl Flush for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

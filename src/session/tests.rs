@@ -1,0 +1,257 @@
+//! Sessions on a runtime like a worker's, over real sockets, with the test as their clients and servers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::backend::Endpoint;
+use crate::config::{Settings, default_settings};
+use crate::telemetry::WorkerCells;
+
+/// Nothing here takes longer, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test as a worker runs its tasks.
+fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
+    let pass = Pass::new();
+    pass.install();
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
+    let runtime = builder.build_local(LocalOptions::default()).unwrap();
+    let start = Instant::now();
+    runtime.block_on(async { timeout(PATIENCE, test(pass)).await.expect("it hangs") });
+    assert!(start.elapsed() < PATIENCE, "it went on only because the patience ended");
+    drop(runtime);
+    Pass::uninstall();
+}
+
+/// A Redis pool over servers that answer `GET key` with the key.
+struct Fixture {
+    pool: Rc<Pool>,
+    shared: Rc<Shared>,
+    servers: Rc<Servers>,
+    _directory: TempDir,
+}
+
+#[derive(Default)]
+struct Servers {
+    /// They read, but do not answer as long as this is set.
+    held: Cell<bool>,
+    released: Notify,
+    seen: Cell<usize>,
+}
+
+impl Servers {
+    fn release(&self) {
+        self.held.set(false);
+        self.released.notify_waiters();
+    }
+
+    async fn serve(self: Rc<Self>, listener: UnixListener) {
+        loop {
+            let socket = listener.accept().await.unwrap().0;
+            spawn_local(self.clone().answer(socket));
+        }
+    }
+
+    async fn answer(self: Rc<Self>, socket: UnixStream) {
+        let (input, mut output) = socket.into_split();
+        let mut lines = BufReader::new(input).lines();
+        while let Ok(Some(_)) = lines.next_line().await {
+            let mut key = String::new();
+            for _ in 0..4 {
+                key = lines.next_line().await.unwrap().unwrap();
+            }
+            self.seen.set(self.seen.get() + 1);
+            while self.held.get() {
+                self.released.notified().await;
+            }
+            let _ = output.write_all(reply(&key).as_bytes()).await;
+        }
+    }
+}
+
+fn get(key: &str) -> String {
+    format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len())
+}
+
+fn reply(key: &str) -> String {
+    format!("${}\r\n{key}\r\n", key.len())
+}
+
+impl Fixture {
+    fn new(pass: &Rc<Pass>, servers: usize, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = default_settings();
+        let index = settings.pools.iter().position(|p| p.protocol == Protocol::Redis).unwrap();
+        settings.pools[index].servers.truncate(servers);
+        change(&mut settings);
+        let directory = tempfile::tempdir().unwrap();
+        let state = Rc::<Servers>::default();
+        let endpoint = |n: usize| {
+            let path = directory.path().join(n.to_string());
+            spawn_local(state.clone().serve(UnixListener::bind(&path).unwrap()));
+            Endpoint::Unix(path)
+        };
+        let endpoints: Vec<_> = (0..servers).map(endpoint).collect();
+        let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
+        let pool = Rc::new(Pool::build(&settings, index, &endpoints, pass, &cells));
+        for connection in pool.connections() {
+            spawn_local(connection.clone().run());
+        }
+        let shared = Shared::new(pass.clone(), settings.limits.clone(), settings.session_limits.clone(), 0);
+        Self { pool, shared, servers: state, _directory: directory }
+    }
+
+    fn connect(&self) -> (UnixStream, Rc<Session>, JoinHandle<()>) {
+        let (theirs, ours) = UnixStream::pair().unwrap();
+        let session = Session::new(1, Stream::Unix(ours), self.pool.clone(), self.shared.clone());
+        let task = spawn_local(session.clone().run());
+        (theirs, session, task)
+    }
+
+    async fn seen(&self, requests: usize) {
+        while self.servers.seen.get() < requests {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+async fn to_end(client: &mut UnixStream) -> String {
+    let mut all = String::new();
+    client.read_to_string(&mut all).await.unwrap();
+    all
+}
+
+#[test]
+fn a_client_that_stops_sending_gets_all_its_replies() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, 2, |_| ());
+        let (mut client, _, task) = test.connect();
+        client.write_all(["a", "b", "c", "d"].map(get).concat().as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(to_end(&mut client).await, ["a", "b", "c", "d"].map(reply).concat());
+        task.await.unwrap();
+        assert_eq!(test.pool.cells().client_connections.get(), 0);
+    });
+}
+
+#[test]
+fn a_drain_answers_what_a_pause_held_back_and_then_closes() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, 1, |settings| settings.session_limits.max_session_requests = 2);
+        test.servers.held.set(true);
+        let (mut client, session, task) = test.connect();
+        client.write_all(["a", "b", "c", "d"].map(get).concat().as_bytes()).await.unwrap();
+        test.seen(1).await;
+        assert!(session.paused.get());
+        test.shared.drain();
+        session.wake();
+        sleep(Duration::from_millis(5)).await;
+        test.servers.release();
+        assert_eq!(to_end(&mut client).await, ["a", "b", "c", "d"].map(reply).concat());
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn a_drain_closes_idle_sessions_at_once() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, 1, |_| ());
+        let (mut client, session, task) = test.connect();
+        sleep(Duration::from_millis(1)).await;
+        test.shared.drain();
+        session.wake();
+        assert_eq!(to_end(&mut client).await, "");
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn a_session_that_ended_holds_no_bytes_while_servers_owe_it_replies() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, 1, |_| ());
+        test.servers.held.set(true);
+        let (mut client, session, task) = test.connect();
+        let pings = b"*1\r\n$4\r\nPING\r\n".repeat(100);
+        client.write_all(get("a").as_bytes()).await.unwrap();
+        client.write_all(&pings).await.unwrap();
+        client.write_all(b"*1\r\n$4\r\nPI").await.unwrap();
+        test.seen(1).await;
+        assert!(session.replies.borrow().bytes() > 0 && !session.inbound.borrow().is_empty());
+        // Not a half-close but an error: the session ends with its reply under way.
+        session.broken.set(true);
+        session.wake();
+        task.await.unwrap();
+        assert!(Rc::strong_count(&session) > 1, "the connection still knows it");
+        assert_eq!((session.replies.borrow().bytes(), session.inbound.borrow().len()), (0, 0));
+        drop(client);
+        test.servers.release();
+        while Rc::strong_count(&session) > 1 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// Every way to be held up at once: hardly any room for requests or bytes on either side, replies of all sizes, slow
+/// readers. Nobody sleeps for ever, and every reply is the one to its request.
+#[test]
+fn a_crowd_squeezes_through_narrow_limits() {
+    on_worker(async |pass| {
+        let narrow = |settings: &mut Settings| {
+            settings.session_limits.max_session_requests = 3;
+            settings.session_limits.max_session_bytes = 2000;
+            settings.session_limits.max_connection_requests = 2;
+            settings.session_limits.max_connection_bytes = 500;
+            settings.pools.iter_mut().for_each(|pool| pool.timeout = None);
+        };
+        let test = Fixture::new(&pass, 2, narrow);
+        let talk = |number: usize| {
+            let (client, ..) = test.connect();
+            async move {
+                let keys: Vec<String> = (0..40)
+                    .map(|n| {
+                        let size =
+                            [3, 40, 700, 3000, 20_000, 60_000][(n * 7 + number) % if number == 0 { 6 } else { 4 }];
+                        format!("{number}-{n}-").chars().cycle().take(size).collect()
+                    })
+                    .collect();
+                let (mut input, mut output) = client.into_split();
+                let requests: String = keys.iter().map(|key| get(key)).collect();
+                let writing = spawn_local(async move {
+                    output.write_all(requests.as_bytes()).await.unwrap();
+                    output.shutdown().await.unwrap();
+                });
+                let mut all = Vec::new();
+                while input.read_buf(&mut all).await.unwrap() > 0 {
+                    if number % 3 == 1 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                writing.await.unwrap();
+                let expected: String = keys.iter().map(|key| reply(key)).collect();
+                let wrong = all.iter().zip(expected.as_bytes()).position(|(got, due)| got != due);
+                let from = wrong.unwrap_or(all.len().min(expected.len())).saturating_sub(50);
+                let near = all[from..].iter().take(200).copied().collect::<Vec<u8>>().escape_ascii().to_string();
+                assert!(
+                    all == expected.as_bytes(),
+                    "client {number} at {from}, {} of {}: {near}",
+                    all.len(),
+                    expected.len()
+                );
+            }
+        };
+        let clients: Vec<_> = (0..12).map(|number| spawn_local(talk(number))).collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        assert!(test.pool.connections().all(|c| c.in_flight() == 0));
+    });
+}
