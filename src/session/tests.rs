@@ -43,6 +43,8 @@ struct Fixture {
 
 #[derive(Default)]
 struct Servers {
+    /// They speak memcached, and have nothing but what `touch` finds.
+    memcached: Cell<bool>,
     /// They read, but do not answer as long as this is set.
     held: Cell<bool>,
     released: Notify,
@@ -65,6 +67,15 @@ impl Servers {
     async fn answer(self: Rc<Self>, socket: UnixStream) {
         let (input, mut output) = socket.into_split();
         let mut lines = BufReader::new(input).lines();
+        while self.memcached.get()
+            && let Ok(Some(line)) = lines.next_line().await
+        {
+            let retrieval = line.starts_with("get ") || line.starts_with("gets ");
+            assert!(retrieval || line.len() <= 2046, "memcached would close the connection");
+            self.seen.set(self.seen.get() + line.split(' ').filter(|word| word.starts_with("key")).count());
+            let reply = if retrieval || line.starts_with("gat") { "END\r\n" } else { "TOUCHED\r\n" };
+            let _ = output.write_all(reply.as_bytes()).await;
+        }
         while let Ok(Some(_)) = lines.next_line().await {
             let mut key = String::new();
             for _ in 0..4 {
@@ -89,12 +100,17 @@ fn reply(key: &str) -> String {
 
 impl Fixture {
     fn new(pass: &Rc<Pass>, servers: usize, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of(Protocol::Redis, pass, servers, change)
+    }
+
+    fn of(protocol: Protocol, pass: &Rc<Pass>, servers: usize, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = default_settings();
-        let index = settings.pools.iter().position(|p| p.protocol == Protocol::Redis).unwrap();
+        let index = settings.pools.iter().position(|p| p.protocol == protocol).unwrap();
         settings.pools[index].servers.truncate(servers);
         change(&mut settings);
         let directory = tempfile::tempdir().unwrap();
         let state = Rc::<Servers>::default();
+        state.memcached.set(protocol == Protocol::Memcached);
         let endpoint = |n: usize| {
             let path = directory.path().join(n.to_string());
             spawn_local(state.clone().serve(UnixListener::bind(&path).unwrap()));
@@ -253,5 +269,35 @@ fn a_crowd_squeezes_through_narrow_limits() {
             client.await.unwrap();
         }
         assert!(test.pool.connections().all(|c| c.in_flight() == 0));
+    });
+}
+
+#[test]
+fn no_client_makes_memcached_close_the_connection_of_all() {
+    on_worker(async |pass| {
+        for servers in [1, 3] {
+            let test = Fixture::of(Protocol::Memcached, &pass, servers, |_| ());
+            let (mut client, ..) = test.connect();
+            let keys: String = (0..1000).map(|n| format!(" key{n:06}")).collect();
+            let spaces = " ".repeat(3000);
+            let requests = [
+                format!("gat 0{keys}"),
+                format!("get{keys}"),
+                format!("{spaces}get{keys}"),
+                format!("gat {spaces}0 key"),
+                format!("touch {spaces}key 0"),
+                format!("set key 0 0 {spaces}1\r\nx"),
+                format!("flush_all{spaces}"),
+                "touch key 0".into(),
+            ];
+            client.write_all((requests.join("\r\n") + "\r\n").as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let all = to_end(&mut client).await;
+            let replies: Vec<&str> = all.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+            let refused = "CLIENT_ERROR";
+            let expected = ["END", "END", "END", "END", refused, refused, refused, "TOUCHED"];
+            assert_eq!(replies, expected, "{servers} servers");
+            assert_eq!(test.servers.seen.get(), 3002);
+        }
     });
 }

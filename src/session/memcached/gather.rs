@@ -6,16 +6,18 @@ use bytes::Bytes;
 
 use super::super::Step;
 use super::super::merge::{Merge, Part, Parts};
-use super::Request;
+use super::{LONGEST_LINE, Request};
 use crate::backend::{Expect, Requester, Ticket};
 use crate::protocol::memcached::request::{Span, part};
 use crate::protocol::memcached::{replies, response};
 
-/// The keys of one server.
+/// Keys of one server.
 struct Fragment {
     server: usize,
     /// Indexes of the keys in the request.
     keys: Vec<usize>,
+    /// Length of its line, in bytes.
+    length: usize,
 }
 
 impl Request<'_, '_> {
@@ -25,17 +27,24 @@ impl Request<'_, '_> {
         // By server: the index of its fragment.
         let mut places = vec![usize::MAX; pool.servers()];
         let mut order = Vec::with_capacity(self.parsed.keys.len());
+        let (start, longest) = match self.parsed.exptime {
+            Some((from, to)) => ("gats  \r\n".len() + (to - from) as usize, LONGEST_LINE),
+            None => (0, usize::MAX),
+        };
         for index in 0..self.parsed.keys.len() {
             let Some(server) = pool.route(self.key(index)) else { return self.no_server() };
-            if places[server] == usize::MAX {
+            let length = 1 + self.key(index).len();
+            if fragments.get(places[server]).is_none_or(|f| f.length + length > longest) {
                 places[server] = fragments.len();
-                fragments.push(Fragment { server, keys: Vec::new() });
+                fragments.push(Fragment { server, keys: Vec::new(), length: start });
             }
-            fragments[places[server]].keys.push(index);
+            let fragment = &mut fragments[places[server]];
+            fragment.keys.push(index);
+            fragment.length += length;
             order.push((places[server], self.parsed.keys[index]));
         }
         match &fragments[..] {
-            [only] => self.forward(only.server),
+            [only] if self.is_line_taken() => self.forward(only.server),
             _ => self.send_fragments(&fragments, order),
         }
     }

@@ -12,7 +12,11 @@ use super::{Scratch, Session, Step};
 use crate::backend::{Connection, Expect, Failure, Requester, Ticket};
 use crate::io::{Input, Payload};
 use crate::protocol::memcached::request::{self, Outcome, part};
-use crate::protocol::memcached::{Request as Parsed, Verb, replies};
+use crate::protocol::memcached::{Rejection, Request as Parsed, Verb, replies};
+
+/// Longest line that memcached takes of every command, in bytes. It closes a connection on which it finds more than so
+/// much without a line end, unless it starts with `get` or `gets`; and others have requests on that connection.
+const LONGEST_LINE: usize = 2048;
 
 /// What a memcached session remembers.
 #[derive(Default)]
@@ -68,6 +72,10 @@ pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
 
 impl Request<'_, '_> {
     fn dispatch(&mut self) -> Step {
+        let retrieval = self.parsed.verb.is_retrieval();
+        if !self.is_line_taken() && !retrieval {
+            return self.answer(|out, _| Rejection::LineTooLong.write(out));
+        }
         match self.parsed.verb {
             Verb::Quit => {
                 self.input.skip(self.length);
@@ -77,9 +85,16 @@ impl Request<'_, '_> {
             Verb::Verbosity => self.answer(|out, _| out.extend_from_slice(replies::OK)),
             Verb::Stats => self.stats(),
             Verb::FlushAll => self.flush_all(),
-            verb if verb.is_retrieval() && self.parsed.keys.len() > 1 => self.gather(),
+            // Fragments are written anew, without what made the line too long.
+            _ if retrieval && (self.parsed.keys.len() > 1 || !self.is_line_taken()) => self.gather(),
             _ => self.forward_by_key(),
         }
+    }
+
+    /// Whether a server takes the line as the client wrote it.
+    fn is_line_taken(&self) -> bool {
+        let bytes = self.input.bytes();
+        self.parsed.line_len as usize <= LONGEST_LINE || bytes.starts_with(b"get ") || bytes.starts_with(b"gets ")
     }
 
     fn key(&self, index: usize) -> &[u8] {
