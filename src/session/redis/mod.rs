@@ -199,7 +199,7 @@ impl Request<'_, '_> {
             return self.answer(|out, _| errors::refused_without_keys(out, command));
         };
         let first = first as usize;
-        if self.session.pool.servers() > 1 {
+        if self.session.pool.is_keyed() {
             let owner = self.session.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
