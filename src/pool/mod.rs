@@ -56,6 +56,11 @@ impl Pool {
         }
     }
 
+    /// Whether the key decides which server it is. If not, any server will do.
+    pub fn is_keyed(&self) -> bool {
+        self.ring.needs_hash()
+    }
+
     /// The connection to `server` for the session with this number: always the same one, so that the requests of one
     /// session to one server stay in order.
     pub fn connection(&self, server: usize, session: u64) -> &Rc<Connection> {

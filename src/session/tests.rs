@@ -33,7 +33,7 @@ fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
     Pass::uninstall();
 }
 
-/// A Redis pool over servers that answer `GET key` with the key.
+/// A pool over servers that answer a Redis command with its last argument.
 struct Fixture {
     pool: Rc<Pool>,
     shared: Rc<Shared>,
@@ -76,9 +76,9 @@ impl Servers {
             let reply = if retrieval || line.starts_with("gat") { "END\r\n" } else { "TOUCHED\r\n" };
             let _ = output.write_all(reply.as_bytes()).await;
         }
-        while let Ok(Some(_)) = lines.next_line().await {
+        while let Ok(Some(header)) = lines.next_line().await {
             let mut key = String::new();
-            for _ in 0..4 {
+            for _ in 0..header[1..].parse::<usize>().unwrap() * 2 {
                 key = lines.next_line().await.unwrap().unwrap();
             }
             self.seen.set(self.seen.get() + 1);
@@ -299,5 +299,20 @@ fn no_client_makes_memcached_close_the_connection_of_all() {
             assert_eq!(replies, expected, "{servers} servers");
             assert_eq!(test.servers.seen.get(), 3002);
         }
+    });
+}
+
+#[test]
+fn where_any_server_will_do_keys_are_never_on_different_ones() {
+    on_worker(async |pass| {
+        let random = |settings: &mut Settings| {
+            settings.pools.iter_mut().for_each(|pool| pool.distribution = crate::ring::Distribution::Random);
+        };
+        let test = Fixture::new(&pass, 3, random);
+        let (mut client, ..) = test.connect();
+        let request = "*3\r\n$6\r\nRENAME\r\n$1\r\na\r\n$1\r\nb\r\n";
+        client.write_all(request.repeat(20).as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(to_end(&mut client).await, reply("b").repeat(20));
     });
 }

@@ -207,7 +207,7 @@ impl Request<'_, '_> {
         if let Some(key) = self.too_long(self.keys.iter().map(|k| *k as usize)) {
             return self.forward_by(key);
         }
-        if self.session.pool.servers() > 1 {
+        if self.session.pool.is_keyed() {
             let owner = self.session.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
