@@ -77,7 +77,7 @@ impl Connection {
             cells,
             place,
             link: RefCell::default(),
-            out: RefCell::default(),
+            out: RefCell::new(Outbound::keeping()),
             inbound: RefCell::default(),
             measure: RefCell::default(),
             in_flight: RefCell::default(),

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
 
+use super::pass::KEEP_BUFFER;
 use super::{LARGE, Pass, Stream};
 
 /// One message, or one piece of it, on its way from one socket to another.
@@ -48,9 +49,16 @@ pub struct Outbound {
     queued_len: usize,
     tail: Vec<u8>,
     sent: usize,
+    /// The buffer of the tail stays when it is empty.
+    keeps: bool,
 }
 
 impl Outbound {
+    /// One that keeps its buffer while empty: for the few connections, which soon need it again and need a large one.
+    pub fn keeping() -> Self {
+        Self { keeps: true, ..Self::default() }
+    }
+
     /// Unwritten bytes.
     pub fn len(&self) -> usize {
         self.queued_len + self.tail.len() - self.sent
@@ -162,7 +170,11 @@ impl Outbound {
         if self.queued.capacity() > 64 {
             self.queued = VecDeque::new();
         }
-        pass.give_buffer(std::mem::take(&mut self.tail));
+        if self.keeps && self.tail.capacity() <= KEEP_BUFFER {
+            self.tail.clear();
+        } else {
+            pass.give_buffer(std::mem::take(&mut self.tail));
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub trait Flush {
 const READ_BUFFER: usize = 64 * 1024;
 const BUFFER: usize = 4 * 1024;
 /// A buffer that grew larger than this is freed, not kept.
-const KEEP_BUFFER: usize = 64 * 1024;
+pub(super) const KEEP_BUFFER: usize = 64 * 1024;
 /// Most free buffers kept, so that one burst is not remembered for ever.
 const KEEP_BUFFERS: usize = 256;
 
