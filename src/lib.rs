@@ -1,40 +1,68 @@
 //! Outrigger: a sidecar caching proxy in front of Redis and memcached.
 //!
-//! ```text
-//!             listeners (TCP, unix)                pingora's Server: signals, drain, statistics
-//!                     │ accept
-//!                     ▼ to the worker with the fewest sessions
-//!   ┌───────────── worker i: one thread, one tokio LocalRuntime ─────────────────────────┐
-//!   │ session ──parse──► pool.route(key) ──append──► connection ══════════► server       │
-//!   │    ▲                                             │ in-flight queue                 │
-//!   │    └── slots, in the order of requests ◄─ reply ─┘                                 │
-//!   └────────────────────────────────────────────────────────────────────────────────────┘
-//!      × workers; on the request path they share nothing
-//! ```
-//! Sessions only append to connections' out buffers, connections only to sessions'. When everything that was ready has
-//! run, the *pass* is over: each socket with something to say gets one write ([`io`]).
+//! # The data path
 //!
-//! # Layers, lowest first; imports go down only (`tests/layers.rs`)
+//! ```text
+//!         listener                                          control thread (`proxy`)
+//!            │ accept, hand to the worker with               signals · statistics port (`admin`)
+//!            ▼ the fewest sessions
+//!  ┌──────── worker i: one thread, one event loop ───────────────────────────────────────────────┐
+//!  │                                                                                             │
+//!  │    1 read, parse         2 route            3 append                    4 write             │
+//! client ══► session ───────► pool ────────────► connection ─┬─► out buffer ═════════════════════╪══► server
+//!  │                          hash tag,                      └─► in-flight                       │
+//!  │                          hash, ring                            │ oldest first               │
+//!  │    6 write               5 in the order of the requests        ▼                            │
+//! client ◄══ out buffer ◄──── slots ◄───────────────────────────── match ◄───────────────────────╪═══ reply
+//!  │                                                                                             │
+//!  └─────────────────────────────────────────────────────────────────────────────────────────────┘
+//!     × N workers, which share nothing on the request path
+//! ```
+//!
+//! 1. [`session`] reads once and takes every whole request ([`protocol`]); some it answers itself, multi-key ones it cuts
+//!    into fragments.
+//! 2. [`pool`] finds the server of a key: hash tag and [`hash`], then [`ring`].
+//! 3. [`backend`] appends the request to the out buffer of a connection and to its in-flight queue, in one step.
+//! 4. The end of the pass ([`io`]) writes every out buffer that has something, once. Nothing is written before.
+//! 5. A reply belongs to the oldest request in flight. It goes to its slot in the session; what is at the head of the
+//!    slots goes to the session's out buffer.
+//! 6. The same end of the same pass, towards the client.
+//!
+//! # Layers
+//!
+//! A module imports from lower layers only, within a row from its left; `tests/layers.rs` sees to it.
 //!
 //! | layer | modules | |
 //! |---|---|---|
-//! | vocabulary | [`hash`], [`telemetry`], [`protocol`] | key hashes; numbers and logs; bytes in, messages out |
-//! | mechanisms | [`ring`], [`io`] | hash → server; the pass, buffers, sockets |
-//! | settings | [`config`] | a file becomes [`config::Settings`], or a list of errors |
-//! | servers | [`backend`], [`local`] | pipelined connections; in-process servers |
-//! | pools | [`pool`] | key → connection |
-//! | clients | [`session`], [`worker`], [`listener`] | requests, replies, accepting |
-//! | control | [`admin`], [`proxy`], [`cli`] | statistics; the process; the command line |
+//! | 0 | [`hash`] [`telemetry`] [`protocol`] | vocabulary: the standard library and bytes |
+//! | 1 | [`ring`] [`io`] | mechanisms: no configuration; `io` alone knows sockets |
+//! | 2 | [`config`] | a file becomes settings |
+//! | 3 | [`backend`] [`local`] | towards servers; servers of our own |
+//! | 4 | [`pool`] | key to connection |
+//! | 5 | [`session`] [`worker`] [`listener`] | towards clients |
+//! | 6 | [`admin`] [`proxy`] [`cli`] | control |
 //!
 //! # Words
 //!
-//! A *listener* accepts; a *session* is one client connection; a *request* and its *reply* are one command; a *fragment*
-//! is one server's piece of a multi-key request. A *pool* is a named set of servers behind one *distribution*; a
-//! *connection* is one link to a server; *in flight* are its unanswered requests, oldest first. The *ring* maps hashes to
-//! servers; the *continuum* is the sorted points of ketama; the *hash tag* is the part of a key that is hashed. To
-//! *drain* is to finish what is in flight, then close. A *worker* is one data thread.
+//! One word a thing, in code, configuration, logs and documents.
 //!
-//! To read on, follow one request: [`listener`], [`session`], [`protocol`], [`pool`], [`backend`], and back.
+//! - A *listener* accepts. A *session* is one client connection. A *worker* is one data thread.
+//! - *Request* and *response* are one command and its reply; a *fragment* is one server's piece of a multi-key request; a
+//!   *slot* is the place of one reply in its session.
+//! - A *pool* is a named set of servers behind one distribution. A *server* is a configured entry; a *connection* is one
+//!   link to it; *in-flight* is its queue of unanswered requests, oldest first.
+//! - The *ring* maps keys to servers. *Distribution* is its kind: ketama, modula or random. The *continuum* is the sorted
+//!   points of ketama. The *hash tag* is the part of a key that is hashed.
+//! - A *pass* is one trip around a worker's loop. *Dirty* is what has bytes to write at its end.
+//! - *Drain*: finish what is in flight, then close.
+//! - *Ejection* takes a failing server off the ring; *failure limit* and *retry timeout* say when, and for how long. Their
+//!   keys are read; nothing acts on them yet.
+//!
+//! # What to read first
+//!
+//! [`io`] (the pass, in one page), then [`backend`] with its in-flight queue, then [`session`]: that is the data path.
+//! `protocol::redis::commands` is the table that decides what becomes of a Redis command. `main.rs` and [`proxy`] show how
+//! the parts are put together. `tests/faults.rs` shows what must hold when servers fail.
 
 pub mod admin;
 pub mod backend;

@@ -44,7 +44,7 @@ pub struct Process {
 /// When something cannot be bound, opened or started; the text names it.
 pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     let settings = Arc::new(settings);
-    hold_off_hangup();
+    ignore_signals();
     raise_descriptor_limit();
     let mut listeners = Vec::new();
     for (index, pool) in settings.pools.iter().enumerate() {
@@ -94,10 +94,13 @@ fn server_conf(settings: &Settings) -> ServerConf {
     }
 }
 
-/// SIGHUP ends a process that has no handler. Ours comes with the runtime; until then it is ignored.
-fn hold_off_hangup() {
-    // SAFETY: setting a signal to be ignored installs no code that could run in a signal's context.
-    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+/// Ignores SIGUSR1 and SIGUSR2, as twemproxy does, and SIGHUP until its handler comes with the runtime; each of them
+/// would end the process.
+fn ignore_signals() {
+    for number in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: setting a signal to be ignored installs no code that could run in a signal's context.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
 }
 
 /// Raises the soft limit of open files to the hard one: a proxy has two sockets where others have one.

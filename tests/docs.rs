@@ -1,62 +1,229 @@
-//! What the README says is true of this tree: its configurations parse, its paths, flags and make targets exist.
+//! The documents say what is true: their configurations load, their flags, files and commands exist, their limits are
+//! the defaults.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const README: &str = include_str!("../README.md");
+use outrigger::config;
+use outrigger::protocol::redis::commands::{self, Refusal, Route};
 
-/// The fenced blocks of one language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let start = format!("```{language}\n");
-    README.split(start.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The README and everything in `docs/`: name relative to the project, text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut names = vec![PathBuf::from("README.md")];
+    for entry in fs::read_dir(root().join("docs")).expect("docs") {
+        names.push(Path::new("docs").join(entry.expect("an entry").file_name()));
+    }
+    assert!(names.len() > 1, "docs is empty");
+    names.into_iter().map(|name| (name.clone(), read(name))).collect()
+}
+
+/// The fenced blocks of a document: what is said behind the fence, and the lines.
+fn fenced(text: &str) -> Vec<(&str, String)> {
+    // Outside and inside take turns.
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    blocks
+        .map(|block| block.split_once('\n').map_or((block, String::new()), |(tag, rest)| (tag, rest.into())))
+        .collect()
+}
+
+/// The code spans of text without fenced blocks.
+fn spans(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+fn without_fenced(text: &str) -> String {
+    text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
-fn its_configurations_parse() {
-    let blocks = blocks("yaml");
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        outrigger::config::parse("README.md", block).unwrap_or_else(|errors| panic!("{errors}"));
+fn every_configuration_loads() {
+    let mut found = 0;
+    for (name, text) in documents() {
+        for (tag, yaml) in fenced(&text) {
+            if tag == "yaml" {
+                found += 1;
+                let loaded = config::parse(&name.to_string_lossy(), &yaml);
+                assert_eq!(loaded.map(|l| l.warnings).unwrap_or_else(|e| panic!("{e}\n{yaml}")), [], "{yaml}");
+            }
+        }
+    }
+    assert!(found >= 2, "{found} configurations found");
+}
+
+/// `-c` and `--conf-file=F` in code spans, and what stands behind `outrigger` in examples.
+fn flags_named(text: &str) -> BTreeSet<String> {
+    let blocks: Vec<String> = fenced(text).into_iter().map(|(_, block)| block).collect();
+    let prose = without_fenced(text);
+    let examples = blocks.iter().flat_map(|block| block.lines()).filter_map(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        let (_, arguments) = line.trim_start_matches("$ ").split_once("outrigger ")?;
+        (!line.starts_with(' ')).then_some(arguments)
+    });
+    let flag = |word: &&str| match word.strip_prefix("--") {
+        Some(long) => long.starts_with(|c: char| c.is_ascii_lowercase()),
+        None => word.len() == 2 && word.starts_with('-') && word.as_bytes()[1].is_ascii_alphabetic(),
+    };
+    let spans = spans(&prose);
+    let own = spans.iter().copied().filter(|span| span.starts_with('-') || span.starts_with("outrigger "));
+    let words = own.chain(examples).flat_map(str::split_whitespace).filter(flag);
+    words.map(|word| word.split('=').next().unwrap_or(word).to_owned()).collect()
+}
+
+fn help(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_outrigger")).args(arguments).arg("--help").output().expect("help");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn every_flag_is_in_the_help() {
+    let help: String = help(&[]) + &help(&["explain"]);
+    let known: BTreeSet<&str> = help.split(|c: char| c.is_whitespace() || ",[]".contains(c)).collect();
+    let mut found = 0;
+    for (name, text) in documents() {
+        for flag in flags_named(&text) {
+            found += 1;
+            assert!(known.contains(flag.as_str()), "{}: there is no {flag}", name.display());
+        }
+    }
+    assert!(found > 10, "{found} flags found");
+}
+
+#[test]
+fn every_subcommand_is_in_the_help() {
+    let help = help(&[]);
+    for name in ["check", "explain", "schema"] {
+        assert!(read("README.md").contains(&format!("outrigger {name} ")), "the README does not show {name}");
+        assert!(help.contains(&format!("\n  {name} ")), "there is no {name}");
     }
 }
 
 #[test]
-fn its_links_lead_somewhere() {
-    let links: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
-    assert!(links.len() > 3);
-    for link in links.iter().filter(|link| !link.starts_with("http")) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(link);
-        assert!(path.exists(), "{link}");
+fn the_two_commands_are_in_the_makefile() {
+    let (readme, makefile) = (read("README.md"), read("Makefile"));
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    let words: Vec<&str> = readme.split(|c: char| c.is_whitespace() || c == '`').collect();
+    named.extend(words.windows(2).filter(|pair| pair[0] == "make").map(|pair| pair[1]));
+    assert!(named.contains("run") && named.contains("test"), "{named:?}");
+    for target in named {
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}: no such target");
     }
 }
 
 #[test]
-fn its_make_targets_exist() {
-    let makefile = include_str!("../Makefile");
-    for target in ["run", "test", "bench"] {
-        assert!(README.contains(&format!("make {target}")));
-        assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{target}");
+fn every_path_exists() {
+    /// What a word must begin with to be taken for a file of the project.
+    const FOLDERS: [&str; 6] = ["src/", "config/", "tests/", "benches/", "docs/", ".ci/"];
+    let mut found = 0;
+    for (name, text) in documents() {
+        let words = text.split(|c: char| c.is_whitespace() || "()[]`',;\"".contains(c)).map(|w| (Path::new(""), w));
+        let words = words.filter(|(_, word)| FOLDERS.iter().any(|folder| word.starts_with(folder)));
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links = links.filter(|link| !link.is_empty() && !link.contains("://"));
+        let links = links.map(|link| (name.parent().unwrap_or(Path::new("")), link));
+        // A link of `docs/` is relative to it; its text was taken for a word only if it names a folder.
+        for (base, path) in words.chain(links) {
+            found += 1;
+            // `config/minimal.yml:` starts a message about that file.
+            let path = path.split(':').next().unwrap_or_default().trim_end_matches('.');
+            assert!(root().join(base).join(path).exists(), "{}: there is no {path}", name.display());
+        }
+    }
+    assert!(found > 30, "{found} paths found");
+}
+
+#[test]
+fn every_anchor_exists() {
+    for (name, text) in documents() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((file, anchor)) = link.split_once('#').filter(|_| !link.contains("://")) else { continue };
+            let file = if file.is_empty() { name.clone() } else { name.parent().unwrap_or(Path::new("")).join(file) };
+            let target = read(file);
+            let slug = |line: &str| {
+                let title = line.trim_start_matches('#').trim().to_lowercase();
+                title.replace(' ', "-").chars().filter(|c| c.is_alphanumeric() || *c == '-').collect::<String>()
+            };
+            let known = target.lines().filter(|line| line.starts_with('#')).any(|line| slug(line) == anchor);
+            assert!(known, "{}: there is no heading for {link}", name.display());
+        }
     }
 }
 
 #[test]
-fn its_flags_and_subcommands_exist() {
-    let help = Command::new(env!("CARGO_BIN_EXE_outrigger")).arg("--help").output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    for word in ["-t", "-c", "-m", "-i", "-D", "check", "explain", "schema"] {
-        assert!(README.contains(&format!("outrigger {word}")) || README.contains(&format!("`{word}`")) || word == "-c");
-        assert!(help.contains(&format!("  {word}")), "{word} is not in --help");
+fn the_limits_of_the_readme_are_the_defaults() {
+    let (readme, full) = (read("README.md"), read("config/full.yml"));
+    let mut found = 0;
+    for line in readme.lines().filter(|line| line.starts_with("| `max_")) {
+        let cells: Vec<&str> = line.split('`').collect();
+        let (key, value) = (cells[1], cells[3]);
+        found += 1;
+        assert!(full.lines().any(|l| l.trim() == format!("{key}: {value}")), "{key} is not {value}");
+    }
+    assert_eq!(found, full.lines().filter(|line| line.starts_with("  max_")).count());
+}
+
+/// The headings of docs/commands.md, and what stands before the commands of a refusal.
+fn place(route: Route) -> (&'static str, &'static str) {
+    match route {
+        Route::Key => ("One key", ""),
+        Route::Keys => ("Several keys on one server", ""),
+        Route::Split(_) => ("Split over servers", ""),
+        Route::Proxy(_) => ("Answered by Outrigger", ""),
+        Route::Refused(Refusal::Cluster) => ("Refused", "This instance has cluster support disabled"),
+        Route::Refused(reason) => ("Refused", reason.text()),
     }
 }
 
-/// The limits that it names are the defaults.
 #[test]
-fn its_defaults_are_the_defaults() {
-    let settings = outrigger::config::default_settings();
-    assert!(README.contains(&format!("`drain_timeout` ({} s)", settings.drain_timeout.as_secs())));
-    let timeout = settings.pools[0].timeout.unwrap();
-    assert!(README.contains(&format!("`timeout` ({} s)", timeout.as_secs())));
-    let connect = settings.pools[0].connect_timeout.unwrap();
-    assert!(README.contains(&format!("`connect_timeout` ({} ms)", connect.as_millis())));
-    assert!(README.contains(settings.stats_listen.as_deref().unwrap()));
+fn the_lists_of_redis_commands_are_the_table() {
+    let mut table = BTreeMap::new();
+    for command in commands::all() {
+        for subcommand in command.subcommands {
+            table.insert(subcommand.name.to_ascii_uppercase().replace('|', " "), place(subcommand.route));
+        }
+        // A container is a command of its own only if it may stand alone, as COMMAND may.
+        if command.subcommands.is_empty() || command.check_arity(1) {
+            table.insert(command.name.to_ascii_uppercase(), place(command.route));
+        }
+    }
+    let text = read("docs/commands.md");
+    let mut listed = BTreeMap::new();
+    for section in text.split("\n### ").skip(1) {
+        let (heading, body) = section.split_once('\n').expect("a section");
+        for item in body.split("\n\n").flat_map(|paragraph| paragraph.split("\n- ")) {
+            let item = item.trim_start_matches("- ");
+            // A list of commands starts with what they have in common, and has code spans and blanks behind it.
+            let Some((about, list)) = item.split_once(": `") else { continue };
+            let list = format!("`{list}");
+            if !list.split('`').step_by(2).all(|between| between.trim().is_empty()) {
+                continue;
+            }
+            let reason = if heading == "Refused" {
+                about.split_whitespace().collect::<Vec<_>>().join(" ")
+            } else {
+                String::new()
+            };
+            for command in spans(&list) {
+                let name = command.split_whitespace().collect::<Vec<_>>().join(" ");
+                let before = listed.insert(name, (heading.to_owned(), reason.clone()));
+                assert_eq!(before, None, "{command} is listed twice");
+            }
+        }
+    }
+    let table: BTreeMap<_, _> = table.into_iter().map(|(n, (h, r))| (n, (h.to_owned(), r.to_owned()))).collect();
+    for (name, place) in &table {
+        assert_eq!(listed.get(name), Some(place), "{name}");
+    }
+    let unknown: Vec<_> = listed.keys().filter(|name| !table.contains_key(*name)).collect();
+    assert!(unknown.is_empty(), "not in the table: {unknown:?}");
 }
