@@ -14,8 +14,13 @@ use rustix::thread::{ClockId, Timespec, clock_nanosleep_relative, set_current_ti
 /// When to sleep, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pacing {
-    /// Length of one sleep; zero: never.
+    /// Shortest sleep; zero: never.
     pub pause: Duration,
+    /// Longest sleep.
+    pub longest: Duration,
+    /// What each session heard of adds, between the two: the larger the crowd, the more there is to collect, and the
+    /// less a pause is beside the time that each waits for its turn.
+    pub per_session: Duration,
     /// Sessions heard of in one window from which on they are a crowd.
     pub crowd: u32,
     /// Requests per second from which on they are dense.
@@ -26,34 +31,50 @@ impl Default for Pacing {
     /// Below 40,000 requests a second a pause finds too little to pay for itself: at 20,000 it doubled the median latency
     /// and saved nothing.
     fn default() -> Self {
-        Self { pause: Duration::from_micros(20), crowd: 12, dense: 40_000 }
+        Self {
+            pause: Duration::from_micros(20),
+            longest: Duration::from_micros(40),
+            per_session: Duration::from_nanos(400),
+            crowd: 12,
+            dense: 40_000,
+        }
+    }
+}
+
+impl Pacing {
+    /// The sleep that collects so many sessions.
+    fn pause_for(&self, sessions: u32) -> Duration {
+        if sessions < self.crowd || self.pause.is_zero() {
+            return Duration::ZERO;
+        }
+        (self.per_session * sessions).clamp(self.pause, self.longest)
     }
 }
 
 /// Readings from clients after which the pacer makes up its mind anew.
-const WINDOW: u32 = 64;
+const WINDOW: u32 = 256;
 
 /// Watches which sessions are heard of, and how fast; says at the end of a pass whether to sleep.
 #[derive(Debug)]
 pub struct Pacer {
     pacing: Pacing,
-    /// One bit per session heard of in this window, by the last six bits of its number.
-    heard: u64,
+    /// One bit per session heard of in this window, by the last eight bits of its number.
+    heard: [u64; 4],
     readings: u32,
     requests: u32,
     window_began: Instant,
-    /// The last whole window was a crowd's.
-    crowded: bool,
+    /// What the last whole window asks for; zero: no sleep.
+    pause: Duration,
 }
 
 impl Pacer {
     pub fn new(pacing: Pacing, now: Instant) -> Self {
-        Self { pacing, heard: 0, readings: 0, requests: 0, window_began: now, crowded: false }
+        Self { pacing, heard: [0; 4], readings: 0, requests: 0, window_began: now, pause: Duration::ZERO }
     }
 
     /// So many requests of the session with this number were read at once.
     pub fn hear(&mut self, session: u64, requests: u32) {
-        self.heard |= 1 << (session % 64);
+        self.heard[session as usize / 64 % 4] |= 1 << (session % 64);
         self.readings += 1;
         self.requests = self.requests.saturating_add(requests);
     }
@@ -63,10 +84,11 @@ impl Pacer {
         if self.readings >= WINDOW {
             let elapsed = now.saturating_duration_since(self.window_began).as_secs_f32();
             let dense = self.requests as f32 >= self.pacing.dense as f32 * elapsed;
-            self.crowded = dense && self.heard.count_ones() >= self.pacing.crowd && !self.pacing.pause.is_zero();
-            (self.heard, self.readings, self.requests, self.window_began) = (0, 0, 0, now);
+            let sessions = self.heard.iter().map(|bits| bits.count_ones()).sum();
+            self.pause = if dense { self.pacing.pause_for(sessions) } else { Duration::ZERO };
+            (self.heard, self.readings, self.requests, self.window_began) = ([0; 4], 0, 0, now);
         }
-        self.crowded.then_some(self.pacing.pause)
+        (!self.pause.is_zero()).then_some(self.pause)
     }
 }
 
@@ -108,8 +130,14 @@ mod tests {
 
     #[test]
     fn a_crowd_is_collected_after_one_window() {
-        assert_eq!(verdict(63, 50, 1, 10), None);
-        assert_eq!(verdict(64, 50, 1, 10), Some(Pacing::default().pause));
+        assert_eq!(verdict(255, 50, 1, 10), None);
+        assert_eq!(verdict(256, 50, 1, 10), Some(Pacing::default().pause));
+    }
+
+    #[test]
+    fn the_larger_the_crowd_the_longer_the_pause() {
+        let micros = |sessions| verdict(1024, sessions, 1, 10).map(|p| p.as_micros());
+        assert_eq!([12, 50, 75, 100, 250].map(micros), [20, 20, 30, 40, 40].map(Some));
     }
 
     #[test]
@@ -122,9 +150,9 @@ mod tests {
     fn when_the_crowd_has_gone_the_pauses_end() {
         let began = Instant::now();
         let mut pacer = Pacer::new(Pacing::default(), began);
-        (0..64).for_each(|n| pacer.hear(n, 1));
+        (0..256).for_each(|n| pacer.hear(n, 1));
         assert!(pacer.pass_ended(began).is_some());
-        (0..64).for_each(|_| pacer.hear(7, 1));
+        (0..256).for_each(|_| pacer.hear(7, 1));
         assert_eq!(pacer.pass_ended(began), None);
     }
 }
