@@ -318,5 +318,5 @@ fn migrate_keys<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> Opt
             _ => 1,
         };
     }
-    Some((3..4).step_by(1))
+    (argc > 3).then(|| (3..4).step_by(1))
 }
