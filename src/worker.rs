@@ -65,6 +65,7 @@ impl Worker {
     /// # Errors
     /// When the thread or its runtime cannot be made.
     pub fn start(index: usize, plan: Plan) -> io::Result<(Self, JoinHandle<()>)> {
+        // Bounded by the limit of open files: every entry holds a socket.
         let (accepted, queue) = mpsc::unbounded_channel();
         let sessions = Arc::new(AtomicUsize::new(0));
         let runtime = {
