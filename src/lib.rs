@@ -69,6 +69,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod hash;
+pub mod health;
 pub mod io;
 pub mod listener;
 pub mod local;

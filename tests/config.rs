@@ -147,14 +147,14 @@ fn a_nutcracker_yml_is_read_with_twemproxys_defaults() {
     assert_eq!(beta.hash_tag.map(|tag| tag.0), Some(*b"{}"));
     assert_eq!((beta.backlog, beta.preconnect), (1024, true));
     assert_eq!(beta.timeout, Some(Duration::from_millis(400)));
-    assert_eq!(beta.server_retry_timeout, Duration::from_millis(2000));
+    assert_eq!(beta.health.retry_timeout, Duration::from_millis(2000));
     assert_eq!(gamma.listen, ListenAddress::Unix { path: PathBuf::from("/tmp/gamma.sock"), mode: Some(0o666) });
     assert_eq!(gamma.servers[0].name, "one");
 
     let bare = pool_of("p:\n  listen: h:1\n  servers:\n   - b:11211:1\n   - a:6379:1\n");
     assert_eq!(bare.timeout, None, "twemproxy waits for ever");
     assert_eq!(bare.connect_timeout, Some(Duration::from_millis(500)));
-    assert_eq!((bare.server_failure_limit, bare.server_retry_timeout), (2, Duration::from_secs(30)));
+    assert_eq!((bare.health.failure_limit, bare.health.retry_timeout), (2, Duration::from_secs(30)));
     let names: Vec<&str> = bare.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["b", "a:6379"], "in ring order");
 }

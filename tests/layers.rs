@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 7] = [
     // Vocabulary: the standard library and bytes.
     &["hash", "telemetry", "protocol"],
     // Mechanisms: no configuration; `io` alone knows sockets.
-    &["ring", "io"],
+    &["ring", "health", "io"],
     // A file becomes settings.
     &["config"],
     // Towards servers.

@@ -28,6 +28,7 @@ pub(super) fn defaults(dialect: Dialect) -> Settings {
     Settings {
         workers: None,
         stats_listen: Some(stats.to_owned()),
+        resolver: None,
         log: LogSettings { level: LOG_LEVEL, file: None, format: LogFormat::Text },
         drain_timeout: DRAIN_TIMEOUT,
         limits: Limits::default(),
@@ -36,6 +37,7 @@ pub(super) fn defaults(dialect: Dialect) -> Settings {
             max_session_bytes: 1 << 20,
             max_connection_requests: 8192,
             max_connection_bytes: 16 << 20,
+            max_buffered_bytes: 256 << 20,
         },
         pools: Vec::new(),
     }

@@ -26,8 +26,8 @@ pub use load::{Loaded, load_file, parse};
 pub use report::{ConfigErrors, Problem, Warning};
 pub use schema::json_schema;
 pub use settings::{
-    Credentials, ListenAddress, LogFormat, LogSettings, PoolSettings, Protocol, Secret, ServerAddress, ServerSettings,
-    SessionLimits, Settings,
+    Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit, PoolSettings, Protocol,
+    Secret, ServerAddress, ServerSettings, SessionLimits, Settings,
 };
 
 /// The format that a file is written in.

@@ -12,7 +12,7 @@ use super::auth::credentials;
 use super::fields::{Context, Fields};
 use super::report::{Span, quoted};
 use super::servers::servers;
-use super::settings::{PoolSettings, Protocol};
+use super::settings::{HealthSettings, OnEjected, OnReadmit, PoolSettings, Protocol};
 use super::traps::{self, Given};
 use super::value::Value;
 use super::yaml::{Kind, Node};
@@ -69,9 +69,12 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
         client_connections: (client_connections > 0).then_some(client_connections),
         tcpkeepalive: fields.read("tcpkeepalive", false, |v| v.boolean()),
         preconnect: fields.read("preconnect", false, |v| v.boolean()),
-        auto_eject_hosts: fields.read("auto_eject_hosts", false, |v| v.boolean()),
-        server_retry_timeout: fields.read("server_retry_timeout", DEFAULT_RETRY_TIMEOUT, |v| v.duration()),
-        server_failure_limit: fields.read("server_failure_limit", 2, |v| v.number(INT)) as u32,
+        health: health(&mut fields),
+        slow_timeout: None,
+        retry_budget_percent: 10,
+        max_reconnect_delay: Duration::from_secs(1),
+        client_write_timeout: Some(Duration::from_secs(30)),
+        client_idle_timeout: None,
         server_connections: fields.read("server_connections", 1, connections) as usize,
         redis_auth: fields.read("redis_auth", None, |v| credentials(v, base).map(Some)),
         redis_db: fields.read("redis_db", 0, |v| v.number(INT)) as u32,
@@ -92,6 +95,23 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
     traps::pool(&settings, &given, context);
     listen?;
     Some((settings, places.of("listen")?))
+}
+
+fn health(fields: &mut Fields<'_>) -> HealthSettings {
+    HealthSettings {
+        eject: fields.read("auto_eject_hosts", false, |v| v.boolean()),
+        failure_limit: fields.read("server_failure_limit", 2, |v| v.number(INT)).max(1) as u32,
+        retry_timeout: fields.read("server_retry_timeout", DEFAULT_RETRY_TIMEOUT, |v| v.duration()),
+        failure_replies: Vec::new(),
+        max_ejected_percent: 50,
+        on_ejected: OnEjected::Rehash,
+        gutter_ttl: Duration::from_secs(60),
+        on_readmit: OnReadmit::Keep,
+        probe_interval: Duration::from_secs(1),
+        probe_timeout: Duration::from_millis(500),
+        probe_successes: 2,
+        slow_start: Duration::from_secs(10),
+    }
 }
 
 /// `redis: true`, or in our own format `protocol: redis`; `None` if what is given is wrong.

@@ -1,6 +1,7 @@
 //! The validated settings: what the rest of the program sees. Never the shape of the file.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Where twemproxy's JSON statistics are served, as `host:port`; `None`: nowhere.
     pub stats_listen: Option<String>,
+    /// The name server that server names are looked up at; `None`: the system's.
+    pub resolver: Option<SocketAddr>,
     pub log: LogSettings,
     /// How long SIGTERM waits for what is in flight.
     pub drain_timeout: Duration,
@@ -53,6 +56,8 @@ pub struct SessionLimits {
     pub max_connection_requests: usize,
     /// Unsent request bytes on one server connection (default 16 MiB); a single larger request is allowed.
     pub max_connection_bytes: usize,
+    /// Bytes that the whole process may hold for clients and servers (default 256 MiB).
+    pub max_buffered_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +87,17 @@ pub struct PoolSettings {
     pub tcpkeepalive: bool,
     /// Connect to every server at start.
     pub preconnect: bool,
-    pub auto_eject_hosts: bool,
-    pub server_retry_timeout: Duration,
-    pub server_failure_limit: u32,
+    pub health: HealthSettings,
+    /// As `timeout`, for commands that may work long on one request; `None`: no limit.
+    pub slow_timeout: Option<Duration>,
+    /// Requests that may be sent a second time after a lost connection, per hundred requests; 0: none.
+    pub retry_budget_percent: u8,
+    /// Longest wait between two attempts to connect to a server that cannot be connected to.
+    pub max_reconnect_delay: Duration,
+    /// A client that takes not a byte of what it is owed for so long is cut; `None`: never.
+    pub client_write_timeout: Option<Duration>,
+    /// A client that neither asks nor is owed anything for so long is closed; `None`: never.
+    pub client_idle_timeout: Option<Duration>,
     /// Connections per server and worker; at least 1.
     pub server_connections: usize,
     /// What servers are sent and what clients must send.
@@ -94,6 +107,55 @@ pub struct PoolSettings {
     pub local_memory: u64,
     /// In ring order (twemproxy's): by length of the ring name, then by its bytes. Never empty.
     pub servers: Vec<ServerSettings>,
+}
+
+/// When a server leaves the ring, what becomes of its keys meanwhile, and how it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthSettings {
+    /// `auto_eject_hosts`: failing servers are ejected, and servers are probed. Without it the rest is unused.
+    pub eject: bool,
+    /// `server_failure_limit`: failures in a row that eject a server; at least 1.
+    pub failure_limit: u32,
+    /// `server_retry_timeout`: how long an ejected server stays off the ring at the least.
+    pub retry_timeout: Duration,
+    /// First words of Redis error replies that count as failures, in upper case.
+    pub failure_replies: Vec<String>,
+    /// Most ejected servers at a time, per hundred of the pool's.
+    pub max_ejected_percent: u8,
+    pub on_ejected: OnEjected,
+    /// Longest time to live that a key gets in the pool that stands in, in whole seconds.
+    pub gutter_ttl: Duration,
+    pub on_readmit: OnReadmit,
+    pub probe_interval: Duration,
+    pub probe_timeout: Duration,
+    /// Good probes in a row that an ejected server must show; at least 1.
+    pub probe_successes: u32,
+    /// How long the share of a returning server grows; zero: it has all of it at once.
+    pub slow_start: Duration,
+}
+
+/// What becomes of the keys of an ejected server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnEjected {
+    /// The servers that are left share them, as in twemproxy.
+    Rehash,
+    /// An error at once.
+    FailFast,
+    /// Reads find nothing, writes are errors.
+    Miss,
+    /// Another pool stands in: its index in the settings. Of the same protocol, and itself without a stand-in.
+    Pool(usize),
+}
+
+/// What becomes of what a server held when it was ejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnReadmit {
+    /// It is served again, although newer values may have been written elsewhere meanwhile.
+    Keep,
+    /// The server is emptied before it returns.
+    Flush,
+    /// The server must have been healthy for so long before it returns, so that what it held has expired.
+    Quarantine(Duration),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub(super) fn pool(settings: &PoolSettings, given: &Given<'_>, context: Context<
     }
     weights(settings, given, context);
     same_addresses(settings, given, context);
-    if settings.auto_eject_hosts {
+    if settings.health.eject {
         warn(
             "auto_eject_hosts",
             "auto_eject_hosts is read but has no effect yet: this version ejects no server".to_owned(),
