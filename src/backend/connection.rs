@@ -116,6 +116,11 @@ impl Connection {
         &self.server
     }
 
+    /// There is a link.
+    pub fn is_up(&self) -> bool {
+        self.link.borrow().is_some()
+    }
+
     /// Unanswered requests.
     pub fn in_flight(&self) -> usize {
         self.in_flight.borrow().len()
@@ -361,7 +366,9 @@ impl Connection {
     /// A value of another key than was asked for must never reach a client.
     fn check_keys(&self, expect: Expect, kept: u32, reply: &[u8]) -> Result<(), Reason> {
         match expect {
-            Expect::Memcached(_) if kept > 0 && !memcached::answers(self.replay.borrow().front(kept), reply) => {
+            Expect::Memcached(_)
+                if kept > 0 && !memcached::response::is_reply_to(self.replay.borrow().front(kept), reply) =>
+            {
                 Err(Reason::Protocol("a value of another key than was asked for".into()))
             }
             _ => Ok(()),
@@ -373,7 +380,7 @@ impl Connection {
         if expect != Expect::Resp || reply.first() != Some(&b'-') || self.server.failure_replies.is_empty() {
             return false;
         }
-        let Some(word) = redis::errors::first_word(reply) else { return false };
+        let Some(word) = redis::response::error_word(reply) else { return false };
         let listed = self.server.failure_replies.iter().any(|w| w.as_bytes() == word);
         if listed {
             let text = String::from_utf8_lossy(&reply[1..]).trim_end().to_owned();

@@ -55,6 +55,7 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
     let connect_timeout = fields.read_in(Outrigger, "connect_timeout", DEFAULT_CONNECT_TIMEOUT, |v| v.duration());
     let client_connections = fields.read("client_connections", 0, |v| v.number(INT)) as usize;
     let reuseport = fields.read_in(Twemproxy, "reuseport", false, |v| v.boolean());
+    let timeout = unless_zero(fields.read("timeout", default_timeout, |v| v.duration()));
     let settings = PoolSettings {
         name: pool_name.to_owned(),
         // Without one there is an error in the report, and nobody sees this.
@@ -63,14 +64,14 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
         hash: fields.read("hash", KeyHash::default(), |v| v.choice(&KeyHash::ALL)),
         hash_tag: fields.read("hash_tag", None, |v| hash_tag(v).map(Some)),
         distribution: fields.read("distribution", Distribution::default(), |v| v.choice(&Distribution::ALL)),
-        timeout: unless_zero(fields.read("timeout", default_timeout, |v| v.duration())),
+        timeout,
         connect_timeout: unless_zero(connect_timeout),
         backlog: fields.read("backlog", 512, |v| v.number(INT)) as u32,
         client_connections: (client_connections > 0).then_some(client_connections),
         tcpkeepalive: fields.read("tcpkeepalive", false, |v| v.boolean()),
         preconnect: fields.read("preconnect", false, |v| v.boolean()),
         health: health(&mut fields),
-        slow_timeout: None,
+        slow_timeout: timeout,
         retry_budget_percent: 10,
         max_reconnect_delay: Duration::from_secs(1),
         client_write_timeout: Some(Duration::from_secs(30)),

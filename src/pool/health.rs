@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 
 use super::Routing;
 use crate::backend::{Reason, ServerHealth};
-use crate::config::{OnEjected, OnReadmit, PoolSettings};
+use crate::config::{OnEjected, OnReadmit, PoolSettings, Settings};
 use crate::health::{Group, Policy, Report, RetryBudget, Standing, Transition};
 use crate::telemetry::{Event, Events, What, wall_clock};
 
@@ -46,6 +46,12 @@ struct Mark {
 }
 
 impl PoolHealth {
+    /// The health of all pools, in the order of the settings.
+    pub fn of_all(settings: &Settings, events: &Arc<Events>) -> Vec<Arc<Self>> {
+        settings.pools.iter().map(|pool| Self::new(Arc::new(pool.clone()), events.clone())).collect()
+    }
+
+    /// With all servers live.
     pub fn new(settings: Arc<PoolSettings>, events: Arc<Events>) -> Arc<Self> {
         let servers = settings.servers.len();
         let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
@@ -115,7 +121,7 @@ impl PoolHealth {
             self.servers[server].recoveries.fetch_add(1, Relaxed);
         }
         self.update(|group| {
-            let result = result.as_ref().map(|()| ()).map_err(|why| &why[..]);
+            let result = result.as_ref().copied().map_err(|why| &why[..]);
             group.probed(server, result, Instant::now()).map(|t| (server, t)).into_iter().collect()
         });
     }
@@ -128,7 +134,7 @@ impl PoolHealth {
     /// The server was emptied, or could not be.
     pub fn flushed(&self, server: usize, result: Result<(), String>) {
         self.update(|group| {
-            let result = result.as_ref().map(|()| ()).map_err(|why| &why[..]);
+            let result = result.as_ref().copied().map_err(|why| &why[..]);
             group.flushed(server, result, Instant::now()).map(|t| (server, t)).into_iter().collect()
         });
     }
@@ -243,5 +249,72 @@ impl ServerHealth for Seen {
 
     fn may_repeat(&self) -> bool {
         self.budget.withdraw()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::io::Write;
+
+    fn health(keys: &str) -> Arc<PoolHealth> {
+        let text = format!(
+            "pools:\n  p:\n    listen: 127.0.0.1:1\n{keys}    servers:\n      - 127.0.0.1:7001 one\n      - 127.0.0.1:7002 two\n"
+        );
+        let settings = config::parse("test", &text).expect("valid").settings;
+        PoolHealth::of_all(&settings, &Arc::default()).remove(0)
+    }
+
+    /// Collects log lines.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_takes_one_line_of_the_log_and_its_return_another() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(log);
+        let health = health("");
+        for _ in 0..50 {
+            health.failed(1, Instant::now(), &Reason::Closed, "connection lost");
+        }
+        health.answered(1);
+        health.answered(1);
+        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("connection lost"), "{text}");
+        assert!(lines[1].contains("INFO") && lines[1].contains("answers again") && lines[1].contains("failures=50"));
+        assert!(health.routing().load().is_calm(), "without auto_eject_hosts nothing is ejected");
+    }
+
+    #[test]
+    fn whoever_reports_the_last_failure_finds_the_server_gone() {
+        let health = health("    auto_eject_hosts: true\n    on_readmit: keep\n");
+        let told = Arc::new(AtomicU32::new(0));
+        let count = told.clone();
+        health.on_change(move || drop(count.fetch_add(1, Relaxed)));
+        let budget = Rc::new(RetryBudget::new(10));
+        let seen = Seen { health: health.clone(), server: 0, budget };
+        for limit in [false, true] {
+            seen.failed(Instant::now(), &Reason::Closed, "connection lost");
+            assert_eq!(seen.is_ejected(), limit);
+        }
+        assert!((0..1000u32).all(|p| health.routing().load().way(p << 22) == crate::pool::Way::Server(1)));
+        assert_eq!((told.load(Relaxed), health.ejections()), (1, 1));
+        assert!(health.report(0).why.contains("Connection closed by the server"));
     }
 }

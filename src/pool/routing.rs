@@ -104,7 +104,7 @@ impl Routing {
 
 /// Spreads points evenly over 0 to 99, independently of where they lie on the ring: the same keys every time.
 fn percentile(point: u32) -> u32 {
-    (u64::from(point.wrapping_mul(0x9E37_79B1) >> 8) * 100 >> 24) as u32
+    ((u64::from(point.wrapping_mul(0x9E37_79B1) >> 8) * 100) >> 24) as u32
 }
 
 #[cfg(test)]

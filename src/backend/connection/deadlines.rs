@@ -24,7 +24,7 @@ impl Connection {
 
     /// Before a request is queued: notes when it is the first after a long silence.
     pub(super) fn rouse(&self) {
-        if self.in_flight.borrow().is_empty() && self.pass.now() >= self.heard.get() + IDLE && self.is_connected() {
+        if self.in_flight.borrow().is_empty() && self.pass.now() >= self.heard.get() + IDLE && self.is_up() {
             self.roused.set(Some(self.pass.now()));
         }
     }
@@ -48,7 +48,7 @@ impl Connection {
         let in_flight = self.in_flight.borrow();
         let (some, expired) = (!in_flight.is_empty(), in_flight.has_expired());
         drop(in_flight);
-        if !self.is_connected() {
+        if !self.is_up() {
             if expired {
                 // No reply to them can come, and they must not be sent any more; others may need their room.
                 self.forget_expired();
@@ -64,10 +64,6 @@ impl Connection {
         } else if expired && self.heard.get() + timeout <= now {
             self.give_up(Reason::Silent(timeout.as_millis()));
         }
-    }
-
-    fn is_connected(&self) -> bool {
-        self.link.borrow().is_some()
     }
 
     pub(super) fn give_up(&self, reason: Reason) {

@@ -16,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Replay, Requester, Ticket};
+use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Ticket};
 use crate::backend::in_flight::Taken;
 use crate::health::Backoff;
 
@@ -184,10 +184,14 @@ impl Connection {
             return if ejected { Fate::Offered } else { Fate::Stays };
         }
         let in_time = entry.deadline.is_none_or(|deadline| deadline > now);
-        if entry.kept == 0 || entry.attempts > 0 || !in_time || !self.health.may_repeat() {
+        if entry.kept == 0 || entry.attempts > 0 || !in_time {
             return Fate::Fails;
         }
-        self.cells().retries.increment();
+        if !self.health.may_repeat() {
+            self.cells().server_retries_denied.increment();
+            return Fate::Fails;
+        }
+        self.cells().server_retries.increment();
         if ejected { Fate::Offered } else { Fate::Again }
     }
 
@@ -222,7 +226,8 @@ impl Connection {
             match fate {
                 Fate::Stays => self.put_back(asked.entry, &copy, |out| out.push(unwritten, &self.pass), asked.bytes),
                 Fate::Again => {
-                    let entry = Entry { attempts: asked.entry.attempts + 1, ..asked.entry };
+                    let mut entry = asked.entry;
+                    entry.attempts += 1;
                     let whole = crate::io::Payload::Borrowed(&copy);
                     self.put_back(entry, &copy, |out| out.push(whole, &self.pass), asked.bytes);
                 }
