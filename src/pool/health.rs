@@ -306,7 +306,9 @@ mod tests {
         let health = health("    auto_eject_hosts: true\n    on_readmit: keep\n");
         let told = Arc::new(AtomicU32::new(0));
         let count = told.clone();
-        health.on_change(move || drop(count.fetch_add(1, Relaxed)));
+        health.on_change(move || {
+            count.fetch_add(1, Relaxed);
+        });
         let budget = Rc::new(RetryBudget::new(10));
         let seen = Seen { health: health.clone(), server: 0, budget };
         for limit in [false, true] {
