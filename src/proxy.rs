@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bind listeners ──► daemonise ──► Server::run ─┬─ data plane: workers, accept loops
+//!                                                 ├─ monitor: probes
 //!                                                 ├─ statistics port
 //!                                                 └─ signals: HUP, TTIN, TTOU
 //! ```
@@ -26,6 +27,7 @@ use crate::backend::Endpoint;
 use crate::config::{LogFormat, ServerAddress, Settings};
 use crate::listener::Listener;
 use crate::local::{LocalServer, LocalServers};
+use crate::monitor::Monitor;
 use crate::pool::PoolHealth;
 use crate::telemetry::{Events, Format, Log, WorkerCells};
 use crate::worker::{Bell, Plan, Worker};
@@ -70,15 +72,22 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     server.bootstrap();
     let events = Arc::new(Events::new());
     let health = PoolHealth::of_all(&settings, &events);
-    let stats = Arc::new(Stats::new(settings.clone(), cells.clone()));
+    let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events));
+    // They outlive the last worker.
+    let local = start_local(&settings).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let endpoints = endpoints(&settings, &local);
+    let monitor = Monitor::new(&settings, &endpoints, &health);
     let (end, change) = install_signals()?;
     server.add_service(Signals { log, change });
     if let Some(socket) = stats_socket {
         server.add_service(StatsPort { socket: Some(socket), stats });
     }
-    server.add_service(DataPlane { settings, listeners, health, cells, banner: process.banner });
+    if monitor.has_work() {
+        server.add_service(Watching(Some(monitor)));
+    }
+    server.add_service(DataPlane { settings, listeners, endpoints, health, cells, banner: process.banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
-    drop(pid_file);
+    drop((local, pid_file));
     Ok(())
 }
 
@@ -229,10 +238,28 @@ impl Service for StatsPort {
     }
 }
 
+/// The monitor, on a thread of its own: nothing that clients do keeps it from probing.
+struct Watching(Option<Monitor>);
+
+#[async_trait]
+impl Service for Watching {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        if let Some(monitor) = self.0.take() {
+            monitor.run().await;
+        }
+    }
+
+    fn name(&self) -> &str {
+        "monitor"
+    }
+}
+
 /// Workers and accept loops.
 struct DataPlane {
     settings: Arc<Settings>,
     listeners: Vec<Listener>,
+    /// By pool, then by server in ring order.
+    endpoints: Vec<Vec<Endpoint>>,
     /// By pool.
     health: Vec<Arc<PoolHealth>>,
     /// By worker.
@@ -242,12 +269,10 @@ struct DataPlane {
 
 impl DataPlane {
     fn start(&self) -> io::Result<(Vec<Worker>, Running)> {
-        let local = start_local(&self.settings)?;
-        let endpoints = endpoints(&self.settings, &local);
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for (index, cells) in self.cells.iter().enumerate() {
             let (settings, health, cells) = (self.settings.clone(), self.health.clone(), cells.clone());
-            let plan = Plan { settings, endpoints: endpoints.clone(), health, cells };
+            let plan = Plan { settings, endpoints: self.endpoints.clone(), health, cells };
             let (worker, thread) = Worker::start(index, plan)?;
             workers.push(worker);
             threads.push(thread);
@@ -256,19 +281,16 @@ impl DataPlane {
             let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
             pool.on_change(move || bells.iter().for_each(Bell::health_changed));
         }
-        Ok((workers, Running { threads, _local: local }))
+        Ok((workers, Running(threads)))
     }
 }
 
-/// What must outlive the accept loops, until the last worker has drained.
-struct Running {
-    threads: Vec<JoinHandle<()>>,
-    _local: LocalServers,
-}
+/// The threads of the workers, which outlive the accept loops until the last has drained.
+struct Running(Vec<JoinHandle<()>>);
 
 impl Running {
     fn join(self) {
-        for thread in self.threads {
+        for thread in self.0 {
             if thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
