@@ -16,6 +16,7 @@ use std::time::Duration;
 pub use connection::Connection;
 pub use failure::{Failure, Reason};
 
+use crate::discovery::Host;
 use crate::io::Payload;
 use crate::protocol::Limits;
 use crate::protocol::memcached;
@@ -47,7 +48,7 @@ pub enum Expect {
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    Tcp { host: String, port: u16 },
+    Tcp(Host),
     Unix(PathBuf),
 }
 
