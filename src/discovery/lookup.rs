@@ -75,7 +75,7 @@ impl Lookup {
 
     /// The files are read again when they have changed.
     fn sources(&self) -> Arc<Sources> {
-        let files = [HOSTS, "/etc/resolv.conf"].map(|file| fs::metadata(file).ok()?.modified().ok());
+        let files = modified();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         match &*sources {
             Some(read) if read.files == files => read.clone(),
@@ -93,6 +93,11 @@ impl Lookup {
         }
         Sources { files, hosts: fs::read_to_string(HOSTS).unwrap_or_default(), dns: dns.ok() }
     }
+}
+
+/// When the system's files were last changed.
+fn modified() -> [Option<SystemTime>; 2] {
+    [HOSTS, "/etc/resolv.conf"].map(|file| fs::metadata(file).ok()?.modified().ok())
 }
 
 fn system() -> Result<TokioResolver, NetError> {
@@ -178,6 +183,15 @@ mod tests {
         assert_eq!(of("cache.test."), of("cache.TEST"));
         assert_eq!(of("my_cache_1"), Some(vec!["10.0.0.7".to_owned()]));
         assert_eq!(of("cache"), None);
+    }
+
+    #[tokio::test]
+    async fn without_a_usable_configuration_getaddrinfo_is_asked() {
+        let sources = Sources { files: modified(), hosts: String::new(), dns: None };
+        let lookup = Lookup { server: None, sources: Mutex::new(Some(Arc::new(sources))) };
+        let answer = lookup.ask("localhost").await.unwrap();
+        assert!(answer.addresses.iter().all(IpAddr::is_loopback) && answer.ttl == NO_TTL, "{answer:?}");
+        assert!(lookup.ask("no such name").await.is_err());
     }
 
     #[test]
