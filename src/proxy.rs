@@ -28,8 +28,9 @@ use crate::config::{LogFormat, ServerAddress, Settings};
 use crate::discovery::{Names, Resolver};
 use crate::listener::Listener;
 use crate::local::{LocalServer, LocalServers};
-use crate::telemetry::{Format, Log, WorkerCells};
-use crate::worker::{Plan, Worker};
+use crate::pool::PoolHealth;
+use crate::telemetry::{Events, Format, Log, WorkerCells};
+use crate::worker::{Bell, Plan, Worker};
 
 /// How this process runs, beyond the settings.
 #[derive(Debug, Default)]
@@ -69,6 +70,8 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     let cells: Vec<_> = cells.collect();
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&settings));
     server.bootstrap();
+    let events = Arc::new(Events::new());
+    let health = PoolHealth::of_all(&settings, &events);
     let stats = Arc::new(Stats::new(settings.clone(), cells.clone()));
     let (end, change) = install_signals()?;
     server.add_service(Signals { log, change });
@@ -81,7 +84,7 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     if let Some(resolver) = names.resolver(settings.resolver) {
         server.add_service(NameService(resolver));
     }
-    server.add_service(DataPlane { settings, endpoints, listeners, cells, banner: process.banner });
+    server.add_service(DataPlane { settings, endpoints, listeners, health, cells, banner: process.banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
     drop(pid_file);
     Ok(())
@@ -254,6 +257,8 @@ struct DataPlane {
     /// By pool, then by server in ring order; `None`: a local one, which has its address when it has started.
     endpoints: Vec<Vec<Option<Endpoint>>>,
     listeners: Vec<Listener>,
+    /// By pool.
+    health: Vec<Arc<PoolHealth>>,
     /// By worker.
     cells: Vec<Arc<WorkerCells>>,
     banner: Option<String>,
@@ -265,10 +270,15 @@ impl DataPlane {
         let endpoints = with_local(&self.endpoints, &local);
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for (index, cells) in self.cells.iter().enumerate() {
-            let plan = Plan { settings: self.settings.clone(), endpoints: endpoints.clone(), cells: cells.clone() };
+            let (settings, health, cells) = (self.settings.clone(), self.health.clone(), cells.clone());
+            let plan = Plan { settings, endpoints: endpoints.clone(), health, cells };
             let (worker, thread) = Worker::start(index, plan)?;
             workers.push(worker);
             threads.push(thread);
+        }
+        for pool in &self.health {
+            let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+            pool.on_change(move || bells.iter().for_each(Bell::health_changed));
         }
         Ok((workers, Running { threads, _local: local }))
     }

@@ -19,7 +19,7 @@ use crate::backend::Endpoint;
 use crate::config::Settings;
 use crate::io::{Pass, Stream, Ticker};
 use crate::listener::Permit;
-use crate::pool::Pool;
+use crate::pool::{Parts, Pool, PoolHealth};
 use crate::session::{Session, Shared};
 use crate::telemetry::WorkerCells;
 
@@ -49,13 +49,40 @@ pub struct Plan {
     pub settings: Arc<Settings>,
     /// By pool, then by server in ring order.
     pub endpoints: Vec<Vec<Endpoint>>,
+    /// By pool.
+    pub health: Vec<Arc<PoolHealth>>,
     pub cells: Arc<WorkerCells>,
+}
+
+/// What a worker is told.
+enum Mail {
+    Client(Accepted),
+    /// A server was ejected or came back: what its connections hold may have to go elsewhere.
+    HealthChanged,
+}
+
+/// The way to tell a worker about its servers, which does not keep it from ending.
+#[derive(Clone)]
+pub struct Bell(mpsc::WeakUnboundedSender<Mail>);
+
+impl Bell {
+    /// A server was ejected or came back.
+    pub fn health_changed(&self) {
+        self.ring(Mail::HealthChanged);
+    }
+
+    fn ring(&self, mail: Mail) {
+        if let Some(sender) = self.0.upgrade() {
+            // It fails only when the worker has ended.
+            let _ = sender.send(mail);
+        }
+    }
 }
 
 /// The way to a running worker. Dropping every clone of it makes the worker drain and end.
 #[derive(Clone)]
 pub struct Worker {
-    accepted: mpsc::UnboundedSender<Accepted>,
+    mail: mpsc::UnboundedSender<Mail>,
     sessions: Arc<AtomicUsize>,
 }
 
@@ -65,8 +92,8 @@ impl Worker {
     /// # Errors
     /// When the thread or its runtime cannot be made.
     pub fn start(index: usize, plan: Plan) -> io::Result<(Self, JoinHandle<()>)> {
-        // Bounded by the limit of open files: every entry holds a socket.
-        let (accepted, queue) = mpsc::unbounded_channel();
+        // Clients are bounded by the limit of open files, as each holds a socket; changes of servers are few.
+        let (mail, queue) = mpsc::unbounded_channel();
         let sessions = Arc::new(AtomicUsize::new(0));
         let runtime = {
             let mut builder = Builder::new_current_thread();
@@ -79,7 +106,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, plan, queue, &report))?;
         // A worker that did not start has no sessions, so every client would be handed to it.
         started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
-        Ok((Self { accepted, sessions }, thread))
+        Ok((Self { mail, sessions }, thread))
     }
 
     /// Sessions that the worker has, those on their way to it included.
@@ -91,11 +118,16 @@ impl Worker {
     pub fn hand(&self, mut accepted: Accepted) {
         accepted.permit.count_in(&self.sessions);
         // It fails only when the worker has ended, at shutdown: then the socket closes.
-        let _ = self.accepted.send(accepted);
+        let _ = self.mail.send(Mail::Client(accepted));
+    }
+
+    /// For those who watch servers.
+    pub fn bell(&self) -> Bell {
+        Bell(self.mail.downgrade())
     }
 }
 
-fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Accepted>, report: &Report) {
+fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
     let pass = Pass::new();
     pass.install();
     match runtime.build_local(LocalOptions::default()) {
@@ -125,14 +157,17 @@ struct Local {
     ticker: Rc<Ticker>,
 }
 
-async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Accepted>, report: &Report) {
+async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
     let local = match Local::start(plan, pass) {
         Ok(local) => local,
         Err(error) => return drop(report.send(Err(error))),
     };
     let _ = report.send(Ok(()));
-    while let Some(accepted) = queue.recv().await {
-        local.admit(accepted);
+    while let Some(mail) = queue.recv().await {
+        match mail {
+            Mail::Client(accepted) => local.admit(accepted),
+            Mail::HealthChanged => local.check_deadlines(),
+        }
     }
     local.drain().await;
 }
@@ -141,9 +176,8 @@ impl Local {
     /// Builds the pools and starts their connections. To be called inside the runtime.
     fn start(plan: Plan, pass: Rc<Pass>) -> io::Result<Self> {
         let settings = plan.settings;
-        let pools: Vec<Rc<Pool>> = (0..settings.pools.len())
-            .map(|i| Rc::new(Pool::build(&settings, i, &plan.endpoints[i], &pass, &plan.cells)))
-            .collect();
+        let (endpoints, health, cells) = (&plan.endpoints[..], &plan.health[..], &plan.cells);
+        let pools = Pool::build_all(&Parts { settings: &settings, endpoints, health, pass: &pass, cells });
         let ticker = Rc::new(Ticker::new(Ticker::period(shortest_limit(&settings)))?);
         pass.use_ticker(ticker.clone());
         for pool in &pools {
@@ -177,6 +211,14 @@ impl Local {
             drop(accepted.permit);
             changed.notify_one();
         });
+    }
+
+    fn check_deadlines(&self) {
+        let now = self.shared.pass.now();
+        for connection in self.pools.iter().flat_map(|p| p.connections()) {
+            // The ticker knows already whether it must go on.
+            let _ = connection.check_deadlines(now);
+        }
     }
 
     /// Lets sessions finish what is in flight, within the drain limit.

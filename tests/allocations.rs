@@ -17,6 +17,7 @@ use outrigger::backend::Endpoint;
 use outrigger::config::{ListenAddress, Protocol, Settings, default_settings};
 use outrigger::listener::Listener;
 use outrigger::local::{LocalServer, LocalServers};
+use outrigger::pool::PoolHealth;
 use outrigger::telemetry::WorkerCells;
 use outrigger::worker::{Plan, Worker};
 
@@ -117,7 +118,8 @@ fn start_worker(settings: Settings, local: &LocalServers) {
         .map(|pool| (0..2).map(|server| Endpoint::Unix(local.address(pool * 2 + server))).collect());
     let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
     let settings = Arc::new(settings);
-    let plan = Plan { settings: settings.clone(), endpoints: endpoints.collect(), cells };
+    let health = PoolHealth::of_all(&settings, &Arc::default());
+    let plan = Plan { settings: settings.clone(), endpoints: endpoints.collect(), health, cells };
     let (worker, _) = Worker::start(7, plan).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use outrigger::config::{self, Dialect, ListenAddress, PoolSettings, Protocol, ServerAddress};
+use outrigger::config::{
+    self, Dialect, HealthSettings, ListenAddress, OnEjected, OnReadmit, PoolSettings, Protocol, ServerAddress,
+};
 
 #[path = "config/damage.rs"]
 mod damage;
@@ -110,7 +112,7 @@ fn full_yml_shows_the_defaults_and_so_does_the_schema() {
     }
 }
 
-/// With Python's jsonschema, where it is installed: all samples in our own format are valid, the bad file is not.
+/// With Python's jsonschema, where it is installed: all samples in our own format are valid, the bad files are not.
 #[test]
 fn samples_follow_the_schema() {
     let check = "import json, sys, yaml, jsonschema\n\
@@ -126,14 +128,16 @@ fn samples_follow_the_schema() {
     let folder = tempfile::tempdir().unwrap();
     let schema = folder.path().join("schema.json");
     std::fs::write(&schema, config::json_schema()).unwrap();
-    let names =
-        ["default.yml", "full.yml", "memcached.yml", "minimal.yml", "redis.yml", "../tests/config/no-pools.yml"];
-    let files = names.map(|name| samples().join(name));
+    let good =
+        ["default.yml", "full.yml", "memcached.yml", "minimal.yml", "redis.yml"].map(|name| samples().join(name));
+    let bad = ["no-pools.yml", "no-on-readmit.yml"].map(|name| samples().join("../tests/config").join(name));
+    let files = [&good[..], &bad[..]].concat();
     let output = Command::new("python3").arg("-c").arg(check).arg(&schema).args(&files).output().unwrap();
     let counts = String::from_utf8_lossy(&output.stdout);
     let counts: Vec<&str> = counts.lines().collect();
     assert_eq!(counts.get(..5), Some(["0"; 5].as_slice()), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_ne!(counts.get(5), Some(&"0"));
+    let refused = counts.iter().skip(5).filter(|count| **count != "0").count();
+    assert_eq!(refused, bad.len(), "{counts:?}");
 }
 
 #[test]
@@ -181,6 +185,65 @@ fn our_own_format_adds_units_defaults_and_names() {
     let servers: Vec<_> = pool.servers.iter().map(|s| (s.name.as_str(), s.address.to_string(), s.weight)).collect();
     let expected = [("b", "local", 3), ("c", "/run/s.sock", 1), ("a:6379", "a:6379", 1)];
     assert_eq!(servers, expected.map(|(name, address, weight)| (name, address.to_owned(), weight)));
+}
+
+#[test]
+fn ejection_is_set_in_our_own_format() {
+    let text = "resolver: 10.0.0.2\nlimits: {max_buffered_bytes: 1GiB}\n\
+                pools:\n  cache:\n    listen: h:1\n    redis: true\n    servers: [a:1, b:1]\n\
+                \x20   auto_eject_hosts: true\n    server_failure_limit: 5\n    server_retry_timeout: 1m\n\
+                \x20   failure_replies: [oom, LOADING, OOM]\n    max_ejected_percent: 75\n    on_ejected: spare\n\
+                \x20   gutter_ttl: 2m\n    on_readmit: quarantine 1h\n    probe_interval: 10ms\n    probe_timeout: 2s\n\
+                \x20   probe_successes: 3\n    slow_start: 0\n    slow_timeout: 0\n    retry_budget_percent: 0\n\
+                \x20   max_reconnect_delay: 5s\n    client_write_timeout: 0\n    client_idle_timeout: 1h\n\
+                \x20 spare: {listen: 'h:2', redis: true, servers: ['g:1'], timeout: 7s, failure_replies: []}\n\
+                \x20 last: {listen: 'h:3', servers: ['g:2'], timeout: 7s}\n";
+    let settings = config::parse("x.yml", text).unwrap_or_else(|errors| panic!("{errors}")).settings;
+    assert_eq!(settings.resolver, Some("10.0.0.2:53".parse().unwrap()));
+    assert_eq!(settings.session_limits.max_buffered_bytes, 1 << 30);
+    let [last, cache, spare] = &settings.pools[..] else { panic!("three pools") };
+    let expected = HealthSettings {
+        eject: true,
+        failure_limit: 5,
+        retry_timeout: Duration::from_secs(60),
+        failure_replies: vec!["OOM".to_owned(), "LOADING".to_owned()],
+        max_ejected_percent: 75,
+        // Where it is after the pools are sorted.
+        on_ejected: OnEjected::Pool(2),
+        gutter_ttl: Duration::from_secs(120),
+        on_readmit: OnReadmit::Quarantine(Duration::from_secs(3600)),
+        probe_interval: Duration::from_millis(10),
+        probe_timeout: Duration::from_secs(2),
+        probe_successes: 3,
+        slow_start: Duration::ZERO,
+    };
+    assert_eq!(cache.health, expected);
+    assert_eq!((cache.slow_timeout, cache.retry_budget_percent), (None, 0));
+    assert_eq!(cache.max_reconnect_delay, Duration::from_secs(5));
+    assert_eq!((cache.client_write_timeout, cache.client_idle_timeout), (None, Some(Duration::from_secs(3600))));
+    assert_eq!(spare.slow_timeout, Some(Duration::from_secs(7)), "as timeout");
+    assert_eq!([&spare.health.failure_replies, &last.health.failure_replies], [&Vec::<String>::new(); 2]);
+}
+
+/// Rehash and a pool write elsewhere what the server holds too; in a nutcracker.yml it is served again, as in twemproxy.
+#[test]
+fn on_readmit_must_be_chosen_where_keys_are_written_elsewhere() {
+    let own = |policy: &str| {
+        let pool = format!("listen: 'h:1', servers: ['a:1', 'b:1'], auto_eject_hosts: true{policy}");
+        let text = format!("pools: {{p: {{{pool}}}, q: {{listen: 'h:2', servers: ['c:1']}}}}");
+        config::parse("x.yml", &text).map(|loaded| loaded.settings.pools[0].health.on_readmit)
+    };
+    for policy in ["", ", on_ejected: rehash", ", on_ejected: q"] {
+        assert!(own(policy).unwrap_err().to_string().contains("missing key in pool 'p': 'on_readmit'"), "{policy}");
+    }
+    for policy in [", on_ejected: fail_fast", ", on_ejected: miss", ", on_ejected: q, on_readmit: keep"] {
+        assert_eq!(own(policy), Ok(OnReadmit::Keep), "{policy}");
+    }
+    assert_eq!(own(", on_readmit: flush"), Ok(OnReadmit::Flush));
+    let twemproxys = "p:\n  listen: h:1\n  auto_eject_hosts: true\n  servers:\n   - a:1:1\n   - b:1:1\n";
+    let health = pool_of(twemproxys).health;
+    assert!(health.eject);
+    assert_eq!((health.on_ejected, health.on_readmit), (OnEjected::Rehash, OnReadmit::Keep));
 }
 
 #[test]
@@ -354,7 +417,8 @@ fn property_names(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
 fn property_defaults(schema: &serde_json::Value, defaults: &mut Vec<(String, String)>) {
     each_property(schema, &mut |name, property| {
         if let Some(default) = property.get("default") {
-            let shown = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            // A list as YAML has it: [A, B].
+            let shown = default.to_string().replace('"', "").replace(',', ", ");
             defaults.push((name.to_owned(), shown));
         }
     });

@@ -10,10 +10,13 @@ use support::client::resp;
 use support::fleet::{Dialect, Fleet, Seen};
 use support::{Fake, Outrigger, Pool, Server, eventually};
 
-/// One Redis pool over fakes, one worker, so that one connection is shared.
+/// One Redis pool over fakes, one worker, so that one connection is shared; nothing is sent twice.
 fn over(fakes: &[&Fake], timeout: &str) -> Outrigger {
     let servers: Vec<String> = fakes.iter().map(|f| f.entry()).collect();
-    Outrigger::start_with("workers: 1", [Pool::new("cache", "redis", &servers).set(timeout)])
+    let pool = Pool::new("cache", "redis", &servers).set(timeout).set("retry_budget_percent: 0");
+    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
+    proxy.announce("no reply in time");
+    proxy
 }
 
 fn get(key: &str) -> Vec<u8> {
@@ -253,6 +256,7 @@ fn a_stopped_server_costs_its_own_keys_only() {
     let pool = Pool::new("cache", "redis", &[stalled.entry(), fine.entry()]);
     let mut proxy = Outrigger::start([pool.set("timeout: 200").set("hash: murmur")]);
     proxy.announce("connection lost");
+    proxy.announce("no reply in time");
     let mut client = proxy.client();
     let (mut slow, mut quick) = (0, 0);
     for n in 0..20 {
@@ -272,7 +276,10 @@ fn a_stopped_server_costs_its_own_keys_only() {
 
 /// One memcached pool over a fake, one worker.
 fn text_over(fake: &Fake, timeout: &str) -> Outrigger {
-    Outrigger::start_with("workers: 1", [Pool::new("cache", "memcached", &[fake.entry()]).set(timeout)])
+    let pool = Pool::new("cache", "memcached", &[fake.entry()]).set(timeout).set("retry_budget_percent: 0");
+    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
+    proxy.announce("no reply in time");
+    proxy
 }
 
 #[test]
@@ -339,7 +346,8 @@ fn a_redis_that_is_loading_is_quoted() {
             talk.say("-LOADING Redis is loading the dataset in memory\r\n");
         }
     });
-    let proxy = over(&[&server], "timeout: 5s");
+    let mut proxy = over(&[&server], "timeout: 5s");
+    proxy.announce("the server is not ready");
     assert_eq!(proxy.client().ask("GET a"), "-LOADING Redis is loading the dataset in memory");
     assert_eq!(proxy.client().ask("MGET a b"), "-LOADING Redis is loading the dataset in memory");
 }
@@ -377,6 +385,7 @@ fn every_reply_belongs_to_its_request_while_servers_die_stall_and_return() {
         Outrigger::start([Pool::redis("r", &redis).set(&timeout), Pool::memcached("m", &memcached).set(&timeout)]);
     proxy.announce("connection lost");
     proxy.announce("cannot connect");
+    proxy.announce("no reply in time");
     let longest = 4 * TIMEOUT + AFTERMATH;
     let fleets = [
         Fleet::sail(30, Dialect::Redis, &proxy.address_of(0), longest),

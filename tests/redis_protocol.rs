@@ -16,6 +16,8 @@ use proptest::prelude::*;
 
 #[path = "redis_protocol/live.rs"]
 mod live;
+#[path = "redis_protocol/misses.rs"]
+mod misses;
 
 /// Text without line ends.
 fn line() -> impl Strategy<Value = Vec<u8>> {

@@ -4,8 +4,12 @@
 //!  session ─send─► out buffer ──(end of the pass: one write)──► server
 //!              └─► in-flight ◄──(reply: oldest first)────────── server
 //! ```
-//! It connects when the first request is queued, and again after a loss when requests are left that were never written.
-//! Requests that were written when it was lost fail with the reason: whether the server ran them cannot be known.
+//! It connects when the first request is queued, and again after a loss when requests are left. `recovery` says what
+//! becomes of them, and `deadlines` what is given up when.
+
+mod deadlines;
+mod gauges;
+mod recovery;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -13,29 +17,27 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connect::connect;
-use super::in_flight::InFlight;
+use super::in_flight::{Entry, InFlight};
 use super::measure::Measure;
-use super::{Expect, Failure, Reason, Requester, Server, Ticket};
+use super::replay::Replay;
+use super::{Expect, Failure, Lost, Reason, Request, Requester, Server, ServerHealth, Ticket, Time};
 use crate::io::{Flush, Inbound, Input, Outbound, Pass, Stream};
-use crate::protocol::Parsed;
-use crate::protocol::memcached;
+use crate::protocol::{Parsed, memcached, redis};
 use crate::telemetry::{ServerCells, WorkerCells};
 
-/// The lengths of a connection's two queues, in requests and in bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Queues {
-    unwritten: u64,
-    unwritten_bytes: u64,
-    unanswered: u64,
-    unanswered_bytes: u64,
-}
+use gauges::Queues;
+use recovery::Recovery;
+
+/// A connection on which nothing was heard for so long may have died unseen: its next request is watched more closely.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A connection, connected or not. [`Connection::run`] drives it.
 pub struct Connection {
     server: Rc<Server>,
+    health: Rc<dyn ServerHealth>,
     pass: Rc<Pass>,
     cells: Arc<WorkerCells>,
     /// Index of the pool and of the server in `cells`.
@@ -45,6 +47,8 @@ pub struct Connection {
     inbound: RefCell<Inbound>,
     measure: RefCell<Measure>,
     in_flight: RefCell<InFlight<Rc<dyn Requester>>>,
+    replay: RefCell<Replay>,
+    recovery: Recovery,
     /// The task's own waker.
     waker: RefCell<Option<Waker>>,
     /// Sessions that wait for room.
@@ -53,26 +57,36 @@ pub struct Connection {
     dirty: Cell<bool>,
     /// The socket takes no more bytes for now.
     blocked: Cell<bool>,
-    /// A write failed; the task takes it from here.
+    /// The link is to be given up; the task takes it from here.
     broken: RefCell<Option<Reason>>,
+    /// Nothing more is written; the link ends when the server has answered what was.
+    retiring: Cell<bool>,
     /// When the connection under way must have been made.
     connect_by: Cell<Option<Instant>>,
     /// What this connection has added to the queue gauges.
     counted: Cell<Queues>,
     /// When bytes last came, or when the oldest given-up request was given up.
     heard: Cell<Instant>,
+    /// When the first request after a long silence was sent, as long as it is not answered.
+    roused: Cell<Option<Instant>>,
     /// Connect although nothing is queued.
     eager: Cell<bool>,
-    /// Connections lost or not made since the server was last heard; of these only the first is worth a line in the log.
-    failures: Cell<u64>,
 }
 
 impl Connection {
     /// A connection that is not made yet; spawn [`Connection::run`] for it.
-    pub fn new(server: Rc<Server>, pass: Rc<Pass>, cells: Arc<WorkerCells>, place: (usize, usize)) -> Rc<Self> {
+    pub fn new(
+        server: Rc<Server>,
+        health: Rc<dyn ServerHealth>,
+        pass: Rc<Pass>,
+        cells: Arc<WorkerCells>,
+        place: (usize, usize),
+    ) -> Rc<Self> {
         let heard = Cell::new(pass.now());
+        let recovery = Recovery::new(server.max_reconnect_delay);
         Rc::new(Self {
             server,
+            health,
             pass,
             cells,
             place,
@@ -81,22 +95,30 @@ impl Connection {
             inbound: RefCell::default(),
             measure: RefCell::default(),
             in_flight: RefCell::default(),
+            replay: RefCell::default(),
+            recovery,
             waker: RefCell::default(),
             waiting: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
             broken: RefCell::default(),
+            retiring: Cell::new(false),
             connect_by: Cell::new(None),
             counted: Cell::default(),
             heard,
+            roused: Cell::new(None),
             eager: Cell::new(false),
-            failures: Cell::new(0),
         })
     }
 
     /// The server this connection leads to.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// There is a link.
+    pub fn is_up(&self) -> bool {
+        self.link.borrow().is_some()
     }
 
     /// Unanswered requests.
@@ -128,23 +150,29 @@ impl Connection {
     pub fn send(
         self: &Rc<Self>,
         requester: Option<Rc<dyn Requester>>,
-        ticket: Ticket,
-        expect: Expect,
+        request: Request,
         write: impl FnOnce(&mut Outbound, &Pass),
     ) {
         let mut out = self.out.borrow_mut();
         let before = out.len();
         write(&mut out, &self.pass);
         let bytes = out.len() - before;
+        let mut entry = Entry::new(requester, request.ticket, request.expect, self.deadline(request.time));
+        entry.attempts = request.attempts;
+        if request.repeatable
+            && let Some(copy) = out.last(bytes)
+        {
+            entry.kept = self.replay.borrow_mut().keep(copy);
+        }
         drop(out);
-        let deadline = self.server.timeout.map(|t| self.pass.now() + t);
-        self.in_flight.borrow_mut().push(requester, ticket, expect, bytes, deadline);
+        self.rouse();
+        if entry.deadline.is_some() {
+            self.pass.watch_deadlines();
+        }
+        self.in_flight.borrow_mut().push(entry, bytes);
         let cells = self.cells();
         cells.requests.increment();
         cells.request_bytes.add(bytes as u64);
-        if deadline.is_some() {
-            self.pass.watch_deadlines();
-        }
         if self.link.borrow().is_some() {
             self.mark_dirty();
         } else {
@@ -179,16 +207,13 @@ impl Connection {
     pub async fn run(self: Rc<Self>) {
         loop {
             poll_fn(|cx| self.poll_wanted(cx)).await;
+            let begun = Instant::now();
             match self.establish().await {
-                Err(reason) => {
-                    self.cells().server_err.increment();
-                    self.failed(&reason, "cannot connect");
-                    self.fail_queued(&reason);
-                }
+                Err(reason) => self.not_connected(begun, reason),
                 Ok(stream) => {
-                    self.connected(stream);
+                    self.connected(stream, begun);
                     let reason = poll_fn(|cx| self.poll_serve(cx)).await;
-                    self.disconnected(&reason);
+                    self.disconnected(reason);
                 }
             }
         }
@@ -196,6 +221,10 @@ impl Connection {
 
     fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
+        if self.is_backing_off() {
+            self.turn_away();
+            return Poll::Pending;
+        }
         if self.eager.replace(false) || !self.in_flight.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -215,11 +244,13 @@ impl Connection {
         result
     }
 
-    fn connected(self: &Rc<Self>, stream: Stream) {
+    fn connected(self: &Rc<Self>, stream: Stream, begun: Instant) {
         *self.link.borrow_mut() = Some(stream);
         *self.broken.borrow_mut() = None;
         self.blocked.set(false);
+        self.retiring.set(false);
         self.heard.set(self.pass.now());
+        self.recovery.connected(begun);
         self.cells().server_connections.add(1);
         self.cells().server_connections_total.increment();
         if !self.out.borrow().is_empty() {
@@ -236,8 +267,24 @@ impl Connection {
         if let Some(reason) = self.broken.borrow_mut().take() {
             return Poll::Ready(reason);
         }
+        if self.retiring.get() && self.owes_nothing() {
+            return Poll::Ready(Reason::Moved);
+        }
         self.wake_waiting();
         Poll::Pending
+    }
+
+    /// Lets the server answer what it was asked, then makes the connection anew for what comes after.
+    pub fn retire(&self) {
+        if self.link.borrow().is_some() {
+            self.retiring.set(true);
+            self.wake();
+        }
+    }
+
+    /// Not a byte of an unanswered request was written.
+    fn owes_nothing(&self) -> bool {
+        self.in_flight.borrow().next().is_none()
     }
 
     fn poll_unblock(self: &Rc<Self>, cx: &mut Context<'_>) -> Result<(), Reason> {
@@ -272,17 +319,15 @@ impl Connection {
 
     fn hear(&self) {
         self.heard.set(self.pass.now());
-        let failures = self.failures.take();
-        if failures > 0 {
-            tracing::info!(pool = self.server.pool, server = self.server.name, failures, "the server answers again");
-        }
+        self.roused.set(None);
     }
 
     /// Hands every whole reply to the request at the head of the queue.
     fn consume(&self, input: &mut Input<'_>) -> Result<(), Reason> {
         let cells = self.cells();
+        let mut answered = false;
         while !input.bytes().is_empty() {
-            let Some(expect) = self.in_flight.borrow().expect() else {
+            let Some((expect, kept)) = self.in_flight.borrow().next().map(|e| (e.expect, e.kept)) else {
                 return Err(Reason::Protocol("a reply that no request asked for".into()));
             };
             let length = match self.measure.borrow_mut().reply(input.bytes(), expect, &self.server.limits)? {
@@ -292,153 +337,60 @@ impl Connection {
                     break;
                 }
             };
+            self.check_keys(expect, kept, &input.bytes()[..length])?;
             let Some(entry) = self.in_flight.borrow_mut().answered() else { break };
+            if kept > 0 {
+                self.replay.borrow_mut().release(kept);
+            }
             cells.responses.increment();
             cells.response_bytes.add(length as u64);
             let payload = input.take(length);
             let out_of_step = matches!(expect, Expect::Memcached(e)
                 if memcached::response::leaves_out_of_step(payload.as_slice(), e));
+            answered |= !self.is_failure_reply(expect, payload.as_slice());
             if let Some(requester) = entry.requester {
                 requester.reply(entry.ticket, payload);
             }
             if out_of_step {
-                return Err(Reason::Protocol("the server may have taken a data block for commands".into()));
+                return Err(Reason::OutOfStep);
             }
+        }
+        if answered {
+            self.recovery.answered();
+            self.health.answered();
         }
         self.count_queues();
         Ok(())
     }
 
-    /// Called by the worker's ticker: gives up what is overdue. True while something has a deadline.
-    ///
-    /// A connection on which a request expired and from which not a byte came for another `timeout` is given up as well.
-    pub fn check_deadlines(&self, now: Instant) -> bool {
-        let by = self.connect_by.get();
-        if by.is_some_and(|by| by <= now) {
-            let limit = self.server.connect_timeout.unwrap_or_default();
-            self.give_up(Reason::ConnectTimedOut(limit.as_millis()));
-        }
-        let Some(timeout) = self.server.timeout else { return by.is_some() };
-        self.expire(now);
-        if self.in_flight.borrow().has_expired() {
-            if self.link.borrow().is_none() {
-                // No reply to it can come, and it must not be sent any more; others may need its room.
-                self.forget_written();
-                self.wake_waiting();
-            } else if self.heard.get() + timeout <= now {
-                self.give_up(Reason::Silent(timeout.as_millis()));
+    /// A value of another key than was asked for must never reach a client.
+    fn check_keys(&self, expect: Expect, kept: u32, reply: &[u8]) -> Result<(), Reason> {
+        match expect {
+            Expect::Memcached(_)
+                if kept > 0 && !memcached::response::is_reply_to(self.replay.borrow().front(kept), reply) =>
+            {
+                Err(Reason::Protocol("a value of another key than was asked for".into()))
             }
+            _ => Ok(()),
         }
-        let in_flight = self.in_flight.borrow();
-        by.is_some() || in_flight.has_expired() || in_flight.deadline().is_some()
     }
 
-    fn give_up(&self, reason: Reason) {
-        self.broken.borrow_mut().get_or_insert(reason);
-        self.wake();
-    }
-
-    fn expire(&self, now: Instant) {
-        let reason = Reason::TimedOut(self.server.timeout.unwrap_or_default().as_millis());
-        loop {
-            let first = !self.in_flight.borrow().has_expired();
-            let Some((requester, ticket)) = self.in_flight.borrow_mut().expire_next(now) else { return };
-            if first {
-                self.heard.set(now);
-            }
-            self.cells().server_timedout.increment();
-            if let Some(requester) = requester {
-                requester.fail(ticket, &self.failure(&reason));
-            }
+    /// Whether a reply says that the server cannot serve now; if so it is reported.
+    fn is_failure_reply(&self, expect: Expect, reply: &[u8]) -> bool {
+        if expect != Expect::Resp || reply.first() != Some(&b'-') || self.server.failure_replies.is_empty() {
+            return false;
         }
+        let Some(word) = redis::response::error_word(reply) else { return false };
+        let listed = self.server.failure_replies.iter().any(|w| w.as_bytes() == word);
+        if listed {
+            let text = String::from_utf8_lossy(&reply[1..]).trim_end().to_owned();
+            self.health.failed(self.heard.get(), &Reason::NotReady(text), "the server is not ready");
+        }
+        listed
     }
 
     fn failure<'a>(&'a self, reason: &'a Reason) -> Failure<'a> {
-        Failure { pool: &self.server.pool, server: &self.server.name, reason }
-    }
-
-    fn disconnected(&self, reason: &Reason) {
-        *self.link.borrow_mut() = None;
-        *self.inbound.borrow_mut() = Inbound::default();
-        *self.measure.borrow_mut() = Measure::default();
-        let cells = self.cells();
-        cells.server_connections.sub(1);
-        match reason {
-            Reason::Closed => cells.server_eof.increment(),
-            _ => cells.server_err.increment(),
-        }
-        let failed = self.forget_written();
-        let idle = failed.is_empty() && self.in_flight.borrow().is_empty();
-        if idle && *reason == Reason::Closed {
-            tracing::debug!(pool = self.server.pool, server = self.server.name, "server closed an idle connection");
-            return self.wake_waiting();
-        }
-        self.failed(reason, "connection lost");
-        self.fail(failed, reason);
-        // A server that takes connections only to drop them is not asked in circles.
-        if self.failures.get() > 1 {
-            self.fail_queued(reason);
-        }
-    }
-
-    /// Counts a failure. One line in the log when a server starts to fail; [`Connection::hear`] writes one when it ends.
-    fn failed(&self, reason: &Reason, what: &str) {
-        let failures = self.failures.get() + 1;
-        self.failures.set(failures);
-        let (pool, server) = (&self.server.pool, &self.server.name);
-        match failures {
-            1 => tracing::warn!(pool, server, %reason, "{what}"),
-            _ => tracing::debug!(pool, server, %reason, failures, "{what}"),
-        }
-    }
-
-    /// Fails everything that is queued.
-    fn fail_queued(&self, reason: &Reason) {
-        let failed = self.in_flight.borrow_mut().drain();
-        self.out.borrow_mut().clear(&self.pass);
-        self.count_queues();
-        self.fail(failed.into_iter().map(|e| (e.requester, e.ticket)).collect(), reason);
-    }
-
-    fn fail(&self, failed: Vec<(Option<Rc<dyn Requester>>, Ticket)>, reason: &Reason) {
-        for (requester, ticket) in failed {
-            if let Some(requester) = requester {
-                requester.fail(ticket, &self.failure(reason));
-            }
-        }
-        self.wake_waiting();
-    }
-
-    /// Takes the requests that the lost connection had written, in part or whole, and those that have expired, out of
-    /// both queues.
-    fn forget_written(&self) -> Vec<(Option<Rc<dyn Requester>>, Ticket)> {
-        let (failed, bytes) = self.in_flight.borrow_mut().disconnect();
-        let mut out = self.out.borrow_mut();
-        out.advance(bytes);
-        if out.is_empty() {
-            out.clear(&self.pass);
-        }
-        drop(out);
-        self.count_queues();
-        failed.into_iter().map(|e| (e.requester, e.ticket)).collect()
-    }
-
-    /// Brings the queue gauges, which the connections of a server share, up to date.
-    fn count_queues(&self) {
-        let (in_flight, unwritten_bytes) = (self.in_flight.borrow(), self.out.borrow().len() as u64);
-        let unwritten = in_flight.unwritten() as u64;
-        let now = Queues {
-            unwritten,
-            unwritten_bytes,
-            unanswered: in_flight.len() as u64 - unwritten,
-            unanswered_bytes: in_flight.bytes().saturating_sub(unwritten_bytes),
-        };
-        let before = self.counted.replace(now);
-        let cells = self.cells();
-        cells.in_queue.add(now.unwritten.wrapping_sub(before.unwritten));
-        cells.in_queue_bytes.add(now.unwritten_bytes.wrapping_sub(before.unwritten_bytes));
-        cells.out_queue.add(now.unanswered.wrapping_sub(before.unanswered));
-        cells.out_queue_bytes.add(now.unanswered_bytes.wrapping_sub(before.unanswered_bytes));
+        Failure { pool: &self.server.pool, server: &self.server.name, reason, lost: None }
     }
 
     /// Lets the sessions that wait go on when half of the room is free: woken for each free place, they would all run
@@ -456,7 +408,7 @@ impl Connection {
 impl Flush for Connection {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        if self.blocked.get() {
+        if self.blocked.get() || self.retiring.get() {
             return;
         }
         let link = self.link.borrow();

@@ -2,6 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Expect;
 
 /// Why a connection could not be made, or ended, or a request went without a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,8 +31,27 @@ pub enum Reason {
     /// The server closed the connection.
     #[error("Connection closed by the server")]
     Closed,
+    /// The server was ejected while requests were with it.
+    #[error("Server is ejected")]
+    Ejected,
+    /// The server says that it cannot serve: the error reply.
+    #[error("{0}")]
+    NotReady(String),
+    /// The server may have taken a data block for commands, so its replies can no longer be told apart.
+    #[error("Connection out of step")]
+    OutOfStep,
+    /// The server has other addresses now.
+    #[error("Server has moved")]
+    Moved,
     #[error("{0}")]
     Io(String),
+}
+
+impl Reason {
+    /// Whether the server is to blame.
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved)
+    }
 }
 
 impl From<io::Error> for Reason {
@@ -50,6 +74,19 @@ pub struct Failure<'a> {
     pub pool: &'a str,
     pub server: &'a str,
     pub reason: &'a Reason,
+    /// `Some`: the request may be sent to another server, if another has its keys now.
+    pub lost: Option<&'a Lost>,
+}
+
+/// A request that a server was not asked, or can be asked again without harm.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// All of it.
+    pub bytes: Bytes,
+    pub expect: Expect,
+    pub repeatable: bool,
+    pub attempts: u8,
+    pub deadline: Option<Instant>,
 }
 
 impl fmt::Display for Failure<'_> {

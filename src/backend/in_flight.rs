@@ -6,9 +6,9 @@
 //! Invariants:
 //! - `end` strictly increases, and the last one equals `appended`;
 //! - the last `unwritten` entries are those with `end > written`, and `written <= appended`;
-//! - the first `expired` entries have no requester any more: they were answered with a time-out, and their replies, when
-//!   they come, are dropped;
-//! - deadlines do not decrease along the queue, as every request of a connection has the same timeout.
+//! - `expired` entries are marked so and have no requester any more: they were answered with a time-out, and their
+//!   replies, when they come, are dropped;
+//! - no entry that is not expired has a deadline before `soonest`.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -22,9 +22,32 @@ pub struct Entry<R> {
     pub requester: Option<R>,
     pub ticket: Ticket,
     pub expect: Expect,
+    /// How often it was sent before.
+    pub attempts: u8,
+    /// It was answered with a time-out.
+    pub expired: bool,
+    /// Length of its copy among those that may be sent again, in bytes; 0: there is none.
+    pub kept: u32,
+    pub deadline: Option<Instant>,
     /// Stream position behind the request's last byte.
     end: u64,
-    deadline: Option<Instant>,
+}
+
+impl<R> Entry<R> {
+    /// A request to be pushed.
+    pub fn new(requester: Option<R>, ticket: Ticket, expect: Expect, deadline: Option<Instant>) -> Self {
+        Self { requester, ticket, expect, attempts: 0, expired: false, kept: 0, deadline, end: 0 }
+    }
+}
+
+/// An entry of a queue that was taken apart.
+#[derive(Debug)]
+pub struct Taken<R> {
+    pub entry: Entry<R>,
+    /// Its length, in bytes.
+    pub bytes: usize,
+    /// How many of them were written.
+    pub written: usize,
 }
 
 /// The unanswered requests of one connection, oldest first.
@@ -37,11 +60,12 @@ pub struct InFlight<R> {
     expired: usize,
     /// Where the first entry starts.
     start: u64,
+    soonest: Option<Instant>,
 }
 
 impl<R> Default for InFlight<R> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), appended: 0, written: 0, unwritten: 0, expired: 0, start: 0 }
+        Self { queue: VecDeque::new(), appended: 0, written: 0, unwritten: 0, expired: 0, start: 0, soonest: None }
     }
 }
 
@@ -65,11 +89,18 @@ impl<R> InFlight<R> {
     }
 
     /// A request of `bytes` bytes was appended to the out buffer.
-    pub fn push(&mut self, requester: Option<R>, ticket: Ticket, expect: Expect, bytes: usize, at: Option<Instant>) {
+    pub fn push(&mut self, mut entry: Entry<R>, bytes: usize) {
         debug_assert!(bytes > 0);
         self.appended += bytes as u64;
         self.unwritten += 1;
-        self.queue.push_back(Entry { requester, ticket, expect, end: self.appended, deadline: at });
+        self.expired += usize::from(entry.expired);
+        if let Some(deadline) = entry.deadline.filter(|_| !entry.expired)
+            && self.soonest.is_none_or(|soonest| deadline < soonest)
+        {
+            self.soonest = Some(deadline);
+        }
+        entry.end = self.appended;
+        self.queue.push_back(entry);
     }
 
     /// `bytes` more bytes were written; returns how many requests that completed.
@@ -85,69 +116,79 @@ impl<R> InFlight<R> {
         before - self.unwritten
     }
 
-    /// The shape of the next reply; `None` when the server owes none: nothing is in flight, or not a byte of the oldest
-    /// request was written. (A server may answer before it has read the whole request: memcached refuses a large item.)
-    pub fn expect(&self) -> Option<Expect> {
-        self.queue.front().filter(|_| self.start < self.written).map(|e| e.expect)
+    /// The entry that the next reply belongs to; `None` when the server owes none: nothing is in flight, or not a byte of
+    /// the oldest request was written. (A server may answer before it has read the whole request: memcached refuses a
+    /// large item.)
+    pub fn next(&self) -> Option<&Entry<R>> {
+        self.queue.front().filter(|_| self.start < self.written)
     }
 
-    /// Takes the request that the reply at hand belongs to. `None` as for [`InFlight::expect`].
+    /// Takes the request that the reply at hand belongs to. `None` as for [`InFlight::next`].
     pub fn answered(&mut self) -> Option<Entry<R>> {
-        self.expect()?;
+        self.next()?;
         let entry = self.queue.pop_front()?;
         self.start = entry.end;
-        self.expired = self.expired.saturating_sub(1);
+        self.expired -= usize::from(entry.expired);
         if entry.end > self.written {
             self.unwritten -= 1;
+        }
+        if self.queue.is_empty() {
+            self.soonest = None;
         }
         Some(entry)
     }
 
-    /// The next deadline to watch.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.queue.get(self.expired).and_then(|e| e.deadline)
+    /// No request has to be given up before this; `None`: there is no deadline.
+    pub fn soonest(&self) -> Option<Instant> {
+        self.soonest
     }
 
-    /// Whether the server owes replies to requests that were given up.
+    /// Whether there are entries of requests that were given up.
     pub fn has_expired(&self) -> bool {
         self.expired > 0
     }
 
-    /// Gives up the oldest request whose deadline has passed; its entry stays to swallow a late reply.
-    pub fn expire_next(&mut self, now: Instant) -> Option<(Option<R>, Ticket)> {
-        let entry = self.queue.get_mut(self.expired).filter(|e| e.deadline.is_some_and(|d| d <= now))?;
-        self.expired += 1;
-        Some((entry.requester.take(), entry.ticket))
+    /// Gives up the requests whose deadline has passed; their entries stay to swallow late replies.
+    pub fn expire(&mut self, now: Instant) -> Vec<Overdue<R>> {
+        if self.soonest.is_none_or(|soonest| soonest > now) {
+            return Vec::new();
+        }
+        let mut overdue = Vec::new();
+        self.soonest = None;
+        for entry in self.queue.iter_mut().filter(|e| !e.expired) {
+            let Some(deadline) = entry.deadline else { continue };
+            if deadline <= now {
+                entry.expired = true;
+                self.expired += 1;
+                overdue.push(Overdue { requester: entry.requester.take(), ticket: entry.ticket, deadline });
+            } else if self.soonest.is_none_or(|soonest| deadline < soonest) {
+                self.soonest = Some(deadline);
+            }
+        }
+        overdue
     }
 
-    /// The connection is gone. Takes what was written, wholly or in part, and what has expired; the rest stays queued for the next connection. The number is that of the out buffer's leading bytes that belong to
-    /// requests taken.
-    pub fn disconnect(&mut self) -> (Vec<Entry<R>>, usize) {
-        let mut taken = Vec::new();
-        let mut start = self.start;
-        while start < self.written || taken.len() < self.expired {
-            let Some(entry) = self.queue.pop_front() else { break };
+    /// Takes the queue apart, as its connection is gone. The number is that of the out buffer's leading bytes that belong
+    /// to a request that has been answered.
+    pub fn take_apart(&mut self) -> (usize, Vec<Taken<R>>) {
+        let whole = std::mem::take(self);
+        let orphaned = whole.start.saturating_sub(whole.written) as usize;
+        let mut start = whole.start;
+        let taken = whole.queue.into_iter().map(|entry| {
+            let (bytes, written) = (entry.end - start, whole.written.clamp(start, entry.end) - start);
             start = entry.end;
-            taken.push(entry);
-        }
-        // When every entry was taken, all appended bytes go, whoever they belonged to.
-        if self.queue.is_empty() {
-            start = self.appended;
-        }
-        let dropped = (start.max(self.written) - self.written) as usize;
-        self.start = start;
-        self.written = start;
-        self.expired = 0;
-        self.unwritten = self.queue.len();
-        (taken, dropped)
+            Taken { entry, bytes: bytes as usize, written: written as usize }
+        });
+        (orphaned, taken.collect())
     }
+}
 
-    /// Takes everything.
-    pub fn drain(&mut self) -> Vec<Entry<R>> {
-        let all = self.queue.drain(..).collect();
-        *self = Self::default();
-        all
-    }
+/// A request that was given up.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overdue<R> {
+    pub requester: Option<R>,
+    pub ticket: Ticket,
+    pub deadline: Instant,
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ mod connection;
 mod failure;
 mod in_flight;
 mod measure;
+mod replay;
 
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use connection::Connection;
-pub use failure::{Failure, Reason};
+pub use failure::{Failure, Lost, Reason};
 
 use crate::discovery::Host;
 use crate::io::Payload;
@@ -36,6 +37,51 @@ pub trait Requester {
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>);
     /// There is no reply, and why.
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>);
+}
+
+/// What the whole process thinks of one server. Every connection to it tells what it sees, and asks.
+pub trait ServerHealth {
+    /// A connection was lost or not made, a request timed out, or the server said that it is not ready. `begun`: when what
+    /// failed began; `what`: the event in a few words, for the log.
+    fn failed(&self, begun: Instant, reason: &Reason, what: &'static str);
+    /// A good reply came.
+    fn answered(&self);
+    /// The server is to get no traffic now.
+    fn is_ejected(&self) -> bool;
+    /// Grows each time the server has come back from failing.
+    fn recoveries(&self) -> u64;
+    /// Whether one more request may be sent a second time; if so it is counted.
+    fn may_repeat(&self) -> bool;
+}
+
+/// A request on its way to a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    pub ticket: Ticket,
+    pub expect: Expect,
+    /// Sending it twice does no harm.
+    pub repeatable: bool,
+    pub time: Time,
+    /// How often it was sent before.
+    pub attempts: u8,
+}
+
+/// How long a request may take, from queueing to reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// `timeout`.
+    Usual,
+    /// `slow_timeout`.
+    Slow,
+    /// What is left of the time it had.
+    Until(Option<Instant>),
+}
+
+impl Request {
+    /// A request that is sent for the first time, and must not be sent twice.
+    pub fn once(ticket: Ticket, expect: Expect) -> Self {
+        Self { ticket, expect, repeatable: false, time: Time::Usual, attempts: 0 }
+    }
 }
 
 /// The shape of the reply that a request gets.
@@ -74,6 +120,12 @@ pub struct Server {
     pub connect_timeout: Option<Duration>,
     /// From queueing to reply; `None`: wait for ever.
     pub timeout: Option<Duration>,
+    /// The same for slow commands.
+    pub slow_timeout: Option<Duration>,
+    /// Longest wait between two attempts to connect.
+    pub max_reconnect_delay: Duration,
+    /// First words of error replies that count as failures.
+    pub failure_replies: Vec<String>,
     pub limits: Limits,
     /// Most unanswered requests of one connection.
     pub max_requests: usize,

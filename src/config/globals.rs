@@ -1,5 +1,6 @@
 //! The keys beside `pools` in our own format, and what stands for them in a nutcracker.yml.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::protocol::Limits;
@@ -17,6 +18,9 @@ const STATS: &str = "127.0.0.1:22222";
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const LOG_LEVEL: u8 = 5;
 const MAX_WORKERS: u64 = 1024;
+const DNS_PORT: u16 = 53;
+const RESOLVER_ALLOWED: &str =
+    "allowed: an address, with a port or without (53): 10.0.0.2, 10.0.0.2:53, [fd00::2], [fd00::2]:53";
 
 /// twemproxy's names of its log levels, 0 to 11.
 pub(super) const LEVELS: [&str; 12] =
@@ -52,6 +56,7 @@ pub(super) fn read(fields: &mut Fields<'_>, settings: &mut Settings, context: Co
     if let Some(value) = fields.value("log") {
         log(value, &mut settings.log, context);
     }
+    settings.resolver = fields.read("resolver", None, |v| v.parsed(RESOLVER_ALLOWED, resolver).map(Some));
     settings.drain_timeout = fields.read("drain_timeout", settings.drain_timeout, |v| v.duration());
     if let Some(value) = fields.value("limits") {
         limits(value, settings, context);
@@ -78,6 +83,18 @@ fn admin(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
     fields.finish(false);
 }
 
+/// An address, since a name would need a resolver. IPv6 in brackets only: `::1:53` would be an address here and an
+/// address with a port in `listen`.
+fn resolver(text: &str) -> Option<SocketAddr> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let alone = match bracketed {
+        Some(inside) => inside.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok().map(IpAddr::V4),
+    };
+    let address = alone.map(|ip| SocketAddr::new(ip, DNS_PORT)).or_else(|| text.parse().ok());
+    address.filter(|address| address.port() > 0)
+}
+
 fn log(value: Value<'_>, log: &mut LogSettings, context: Context<'_>) {
     let Some(mut fields) = Fields::of(value.node, "'log'", context) else { return };
     log.level = fields.read("level", log.level, level);
@@ -100,6 +117,7 @@ fn level(value: Value<'_>) -> Option<u8> {
 
 fn limits(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
     const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
     const MOST: u64 = 64 << 30;
     const COUNT: std::ops::RangeInclusive<u64> = 1..=i32::MAX as u64;
     let Some(mut fields) = Fields::of(value.node, "'limits'", context) else { return };
@@ -113,6 +131,7 @@ fn limits(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
     size("max_line_bytes", &mut one.max_line_bytes, 512);
     size("max_session_bytes", &mut many.max_session_bytes, KIB);
     size("max_connection_bytes", &mut many.max_connection_bytes, KIB);
+    size("max_buffered_bytes", &mut many.max_buffered_bytes, MIB);
     let mut count = |key, field: &mut usize, range: std::ops::RangeInclusive<u64>| {
         *field = fields.read(key, *field as u64, |v| v.number(range)) as usize;
     };
@@ -121,4 +140,26 @@ fn limits(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
     count("max_session_requests", &mut many.max_session_requests, COUNT);
     count("max_connection_requests", &mut many.max_connection_requests, COUNT);
     fields.finish(false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_is_an_address_with_or_without_a_port() {
+        for (text, address) in [
+            ("10.0.0.2", "10.0.0.2:53"),
+            ("10.0.0.2:5353", "10.0.0.2:5353"),
+            ("[::1]", "[::1]:53"),
+            ("[fd00::2]:5353", "[fd00::2]:5353"),
+        ] {
+            assert_eq!(resolver(text).map(|a| a.to_string()).as_deref(), Some(address));
+        }
+        for bad in
+            ["", "53", ":53", "dns", "dns:53", "10.0.0.2:0", "10.0.0.2:", "::1", "::1:53", "[10.0.0.2]", "[::1]:x"]
+        {
+            assert_eq!(resolver(bad), None, "{bad}");
+        }
+    }
 }

@@ -1,17 +1,18 @@
 //! A whole file: recognises its dialect, reads everything, and hands out settings or all that is wrong.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
 use crate::ring::server_order;
 
 use super::Dialect;
+use super::between_pools::{self, check_listens, resolve_stand_ins};
 use super::fields::{Context, Fields};
 use super::globals;
 use super::pool::pool;
-use super::report::{ConfigErrors, Report, Span, Warning, quoted};
-use super::settings::{PoolSettings, Settings};
+use super::report::{ConfigErrors, Report, Span, Warning};
+use super::settings::Settings;
 use super::yaml::{self, Kind, Node, Oddity};
 
 /// A file that is larger than this is no configuration.
@@ -85,10 +86,13 @@ fn read(name: &str, text: &str, report: &Report<'_>) -> Option<(Settings, Dialec
         Dialect::Twemproxy => Fields::of(root, "the file", context)?.all(),
         Dialect::Outrigger => own_pools(root, &mut settings, context)?,
     };
-    let pools: Vec<_> = pools.into_iter().filter_map(|(name, node)| pool(name, node, context, base)).collect();
+    let names: HashSet<&str> = pools.iter().filter_map(|(name, _)| name.scalar()).collect();
+    let mut pools: Vec<_> = pools.into_iter().filter_map(|(name, node)| pool(name, node, context, base)).collect();
     check_listens(&pools, settings.stats_listen.as_deref(), report);
-    settings.pools = pools.into_iter().map(|(settings, _)| settings).collect();
-    settings.pools.sort_by(|a, b| server_order(&a.name).cmp(&server_order(&b.name)));
+    pools.sort_by(|a, b| server_order(&a.settings.name).cmp(&server_order(&b.settings.name)));
+    resolve_stand_ins(&mut pools, &names);
+    between_pools::traps(&pools, &names, report);
+    settings.pools = pools.into_iter().map(|pool| pool.settings).collect();
     Some((settings, dialect))
 }
 
@@ -119,7 +123,7 @@ fn own_pools<'a>(root: &'a Node, settings: &mut Settings, context: Context<'a>) 
 
 /// Which of the two formats a file is meant to be: a nutcracker.yml has its pools at the top.
 fn recognise(root: &Node) -> Dialect {
-    const GLOBAL_KEYS: [&str; 6] = ["pools", "workers", "admin", "log", "drain_timeout", "limits"];
+    const GLOBAL_KEYS: [&str; 7] = ["pools", "workers", "admin", "log", "resolver", "drain_timeout", "limits"];
     let Kind::Mapping(entries) = &root.kind else { return Dialect::Outrigger };
     let pools = entries.iter().find(|(key, _)| key.scalar() == Some("pools"));
     if pools.is_some_and(|(_, value)| !is_pool(value)) {
@@ -162,26 +166,4 @@ fn refuse(oddity: Oddity, dialect: Dialect) -> Option<String> {
     };
     let whose = if dialect == Dialect::Twemproxy { ", as in twemproxy" } else { "" };
     Some(format!("{found} is not read here{whose}; allowed: {allowed}"))
-}
-
-/// Two pools cannot have one address, nor can the statistics have that of a pool.
-fn check_listens(pools: &[(PoolSettings, Span)], stats: Option<&str>, report: &Report<'_>) {
-    let mut first: HashMap<String, &str> = HashMap::new();
-    for (pool, at) in pools {
-        let address = pool.listen.to_string();
-        if stats == Some(&address) {
-            let address = quoted(&address);
-            report.error(
-                *at,
-                format!("duplicate listen address: {address}; the statistics have it already, allowed: once"),
-            );
-        }
-        if let Some(other) = first.get(&address) {
-            let (address, other) = (quoted(&address), quoted(other));
-            report
-                .error(*at, format!("duplicate listen address: {address}; pool {other} has it already, allowed: once"));
-        } else {
-            first.insert(address, &pool.name);
-        }
-    }
 }

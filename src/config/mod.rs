@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! text ──yaml──► tree of nodes with places ──load──► dialect
-//!                                            ├─globals─► workers, admin, log, limits
-//!                                            └─pool────► servers, address, auth; then traps (warnings)
+//!                                            ├─globals─► workers, admin, log, resolver, limits
+//!                                            ├─pool────► servers, address, auth, health; then traps (warnings)
+//!                                            └─between_pools
 //! ```
 //! Whatever is wrong goes into one report; with any error in it nothing that was read is used.
 
 mod address;
 mod auth;
+mod between_pools;
 mod fields;
 mod globals;
+mod health;
 mod load;
 mod pool;
 mod redact;

@@ -9,16 +9,17 @@ use crate::ring::Distribution;
 use super::Dialect::{self, Outrigger, Twemproxy};
 use super::address::{LISTEN_ALLOWED, listen};
 use super::auth::credentials;
-use super::fields::{Context, Fields};
-use super::report::{Span, quoted};
+use super::fields::{Context, Fields, Places};
+use super::health;
+use super::report::quoted;
 use super::servers::servers;
-use super::settings::{HealthSettings, OnEjected, OnReadmit, PoolSettings, Protocol};
+use super::settings::{PoolSettings, Protocol};
 use super::traps::{self, Given};
 use super::value::Value;
 use super::yaml::{Kind, Node};
 
 /// twemproxy's numbers are C ints.
-const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
+pub(super) const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
 
 /// More connections than this to one server help nobody; a nutcracker.yml may ask for them all the same.
 const MAX_CONNECTIONS: u64 = 4096;
@@ -26,12 +27,25 @@ const MAX_CONNECTIONS: u64 = 4096;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Of a nutcracker.yml too, which cannot say it: a connect that hangs for ever helps nobody.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-const DEFAULT_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+const LEAST_RECONNECT_DELAY: Duration = Duration::from_millis(10);
+/// Of a nutcracker.yml too: a client that never reads would hold memory for ever.
+const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_RETRY_BUDGET: u64 = 10;
 const DEFAULT_LOCAL_MEMORY: u64 = 64 << 20;
+
+/// One pool as it was read, with what is still to be compared with the other pools.
+pub(super) struct ReadPool<'a> {
+    /// With an `on_ejected` that is not yet resolved where there is a `stand_in`.
+    pub settings: PoolSettings,
+    pub places: Places,
+    /// The value of `on_ejected` where it is to be the name of a pool.
+    pub stand_in: Option<Value<'a>>,
+}
 
 /// Reads `name: {…}`, reporting all that is wrong in it; `None` without a usable `listen`. `base`: the folder that
 /// relative file names start from.
-pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) -> Option<(PoolSettings, Span)> {
+pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, base: &Path) -> Option<ReadPool<'a>> {
     let Some(pool_name) = name.scalar() else {
         context.report.error(name.at, format!("bad pool name: {}; allowed: any text", name.describe()));
         return None;
@@ -52,9 +66,12 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
     let (settings_servers, server_places): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
     // twemproxy's own default of `timeout` is to wait for ever.
     let default_timeout = if context.dialect == Outrigger { DEFAULT_TIMEOUT } else { Duration::ZERO };
-    let connect_timeout = fields.read_in(Outrigger, "connect_timeout", DEFAULT_CONNECT_TIMEOUT, |v| v.duration());
+    let timeout = fields.read("timeout", default_timeout, |v| v.duration());
+    let retry_budget = |v: Value<'_>| v.number(0..=100);
+    let reconnect_delay = |v: Value<'_>| v.duration_from(LEAST_RECONNECT_DELAY);
     let client_connections = fields.read("client_connections", 0, |v| v.number(INT)) as usize;
     let reuseport = fields.read_in(Twemproxy, "reuseport", false, |v| v.boolean());
+    let mut stand_in = None;
     let settings = PoolSettings {
         name: pool_name.to_owned(),
         // Without one there is an error in the report, and nobody sees this.
@@ -63,18 +80,19 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
         hash: fields.read("hash", KeyHash::default(), |v| v.choice(&KeyHash::ALL)),
         hash_tag: fields.read("hash_tag", None, |v| hash_tag(v).map(Some)),
         distribution: fields.read("distribution", Distribution::default(), |v| v.choice(&Distribution::ALL)),
-        timeout: unless_zero(fields.read("timeout", default_timeout, |v| v.duration())),
-        connect_timeout: unless_zero(connect_timeout),
+        timeout: unless_zero(timeout),
+        slow_timeout: own_limit(&mut fields, "slow_timeout", timeout),
+        connect_timeout: own_limit(&mut fields, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         backlog: fields.read("backlog", 512, |v| v.number(INT)) as u32,
         client_connections: (client_connections > 0).then_some(client_connections),
         tcpkeepalive: fields.read("tcpkeepalive", false, |v| v.boolean()),
         preconnect: fields.read("preconnect", false, |v| v.boolean()),
-        health: health(&mut fields),
-        slow_timeout: None,
-        retry_budget_percent: 10,
-        max_reconnect_delay: Duration::from_secs(1),
-        client_write_timeout: Some(Duration::from_secs(30)),
-        client_idle_timeout: None,
+        health: health::read(&mut fields, protocol.unwrap_or(Protocol::Redis), &mut stand_in),
+        retry_budget_percent: fields.read_in(Outrigger, "retry_budget_percent", DEFAULT_RETRY_BUDGET, retry_budget)
+            as u8,
+        max_reconnect_delay: fields.read_in(Outrigger, "max_reconnect_delay", DEFAULT_RECONNECT_DELAY, reconnect_delay),
+        client_write_timeout: own_limit(&mut fields, "client_write_timeout", DEFAULT_WRITE_TIMEOUT),
+        client_idle_timeout: own_limit(&mut fields, "client_idle_timeout", Duration::ZERO),
         server_connections: fields.read("server_connections", 1, connections) as usize,
         redis_auth: fields.read("redis_auth", None, |v| credentials(v, base).map(Some)),
         redis_db: fields.read("redis_db", 0, |v| v.number(INT)) as u32,
@@ -92,26 +110,10 @@ pub(super) fn pool(name: &Node, node: &Node, context: Context<'_>, base: &Path) 
     if protocol == Some(Protocol::Memcached) {
         redis_only(&given, context);
     }
+    health::require_on_readmit(&settings, &given, context);
     traps::pool(&settings, &given, context);
     listen?;
-    Some((settings, places.of("listen")?))
-}
-
-fn health(fields: &mut Fields<'_>) -> HealthSettings {
-    HealthSettings {
-        eject: fields.read("auto_eject_hosts", false, |v| v.boolean()),
-        failure_limit: fields.read("server_failure_limit", 2, |v| v.number(INT)).max(1) as u32,
-        retry_timeout: fields.read("server_retry_timeout", DEFAULT_RETRY_TIMEOUT, |v| v.duration()),
-        failure_replies: Vec::new(),
-        max_ejected_percent: 50,
-        on_ejected: OnEjected::Rehash,
-        gutter_ttl: Duration::from_secs(60),
-        on_readmit: OnReadmit::Keep,
-        probe_interval: Duration::from_secs(1),
-        probe_timeout: Duration::from_millis(500),
-        probe_successes: 2,
-        slow_start: Duration::from_secs(10),
-    }
+    Some(ReadPool { settings, places, stand_in })
 }
 
 /// `redis: true`, or in our own format `protocol: redis`; `None` if what is given is wrong.
@@ -147,6 +149,11 @@ fn hash_tag(value: Value<'_>) -> Option<HashTag> {
     value.parsed(allowed, |text| text.as_bytes().try_into().ok().map(HashTag))
 }
 
+/// A limit that only our own format has; 0 is none.
+fn own_limit(fields: &mut Fields<'_>, key: &'static str, default: Duration) -> Option<Duration> {
+    unless_zero(fields.read_in(Outrigger, key, default, |v| v.duration()))
+}
+
 fn unless_zero(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
 }
@@ -159,6 +166,9 @@ fn redis_only(given: &Given<'_>, context: Context<'_>) {
     };
     if let Some(at) = given.places.of("redis_auth") {
         context.report.error(at, format!("'redis_auth' in a memcached pool; {advice}"));
+    }
+    if let Some(at) = given.places.of("failure_replies") {
+        context.report.error(at, format!("'failure_replies' in a memcached pool; {advice}"));
     }
     if let Some(at) = given.places.of("redis_db") {
         match context.dialect {

@@ -17,7 +17,7 @@ pub fn json_schema() -> String {
     format!("{schema:#}")
 }
 
-/// `Option` says that a key may be left out; it may not be null.
+/// `Option` says that a key may be left out; it may not be null, and no default is no default of null.
 fn without_null(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -34,6 +34,9 @@ fn without_null(schema: &mut Value) {
                     object.remove("anyOf");
                     object.extend(only);
                 }
+            }
+            if object.get("default").is_some_and(Value::is_null) {
+                object.remove("default");
             }
             object.values_mut().for_each(without_null);
         }
@@ -54,6 +57,8 @@ struct File {
     workers: Option<()>,
     admin: Option<Admin>,
     log: Option<Log>,
+    /// The name server that server names are looked up at, an address with or without a port; the system's without it.
+    resolver: Option<String>,
     /// How long SIGTERM waits for what is in flight: ms, or with a unit.
     #[schemars(default, schema_with = "duration", extend("default" = "20s"))]
     drain_timeout: Option<()>,
@@ -118,11 +123,21 @@ struct Limits {
     /// Unsent request bytes on one server connection before its clients wait; one larger request is allowed.
     #[schemars(default, schema_with = "size", extend("default" = "16MiB"))]
     max_connection_bytes: Option<()>,
+    /// What the whole process may hold for clients and servers, from 1MiB: bytes, or with a unit.
+    #[schemars(default, schema_with = "size", extend("default" = "256MiB"))]
+    max_buffered_bytes: Option<()>,
 }
 
 /// Servers behind one address, and how keys are spread over them. Keys of twemproxy mean what they mean there.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
+#[schemars(extend(
+    "if" = {
+        "properties": {"auto_eject_hosts": {"const": true}, "on_ejected": {"not": {"enum": ["fail_fast", "miss"]}}},
+        "required": ["auto_eject_hosts"]
+    },
+    "then" = {"required": ["on_readmit"]}
+))]
 struct Pool {
     /// Where clients connect: host:port, a /path, or a /path and permissions, "/run/cache.sock 0666".
     listen: String,
@@ -146,6 +161,9 @@ struct Pool {
     /// From the arrival of a request to its reply: ms, or with a unit; 0: no limit.
     #[schemars(default, schema_with = "duration", extend("default" = "1s"))]
     timeout: Option<()>,
+    /// The same for commands that may work long on one request: ms, or with a unit; 0: no limit. As timeout without it.
+    #[schemars(default, schema_with = "duration")]
+    slow_timeout: Option<()>,
     /// For a new server connection with its handshake: ms, or with a unit; 0: no limit.
     #[schemars(default, schema_with = "duration", extend("default" = "500ms"))]
     connect_timeout: Option<()>,
@@ -164,15 +182,56 @@ struct Pool {
     /// Connections to each server, per worker.
     #[schemars(range(min = 1, max = 4096), extend("default" = 1))]
     server_connections: Option<u32>,
-    /// Take failing servers off the ring. Read, but without effect in this version.
+    /// Longest wait before another attempt to connect to a server, from 10ms: ms, or with a unit.
+    #[schemars(default, schema_with = "duration", extend("default" = "1s"))]
+    max_reconnect_delay: Option<()>,
+    /// Requests that may be sent a second time after a lost connection, per hundred; 0: none.
+    #[schemars(range(min = 0, max = 100), extend("default" = 10))]
+    retry_budget_percent: Option<u32>,
+    /// A client that takes nothing of its replies for so long is cut: ms, or with a unit; 0: never.
+    #[schemars(default, schema_with = "duration", extend("default" = "30s"))]
+    client_write_timeout: Option<()>,
+    /// A client that sends nothing and waits for nothing for so long is closed: ms, or with a unit; 0: never.
+    #[schemars(default, schema_with = "duration", extend("default" = 0))]
+    client_idle_timeout: Option<()>,
+    /// Probe servers, and eject those that fail: take them off the ring until they are well again.
     #[schemars(extend("default" = false))]
     auto_eject_hosts: Option<bool>,
-    /// How long a server stays off the ring: ms, or with a unit.
+    /// How long an ejected server stays away at the least: ms, or with a unit.
     #[schemars(default, schema_with = "duration", extend("default" = "30s"))]
     server_retry_timeout: Option<()>,
-    /// Failures in a row that take a server off the ring.
+    /// Failures in a row that eject a server.
     #[schemars(extend("default" = 2))]
     server_failure_limit: Option<u32>,
+    /// First words of Redis error replies that count as failures.
+    #[schemars(default, schema_with = "reply_words", extend("default" = ["LOADING", "MASTERDOWN"]))]
+    failure_replies: Option<()>,
+    /// Most ejected servers at a time, per hundred of the pool's, rounded down.
+    #[schemars(range(min = 0, max = 100), extend("default" = 50))]
+    max_ejected_percent: Option<u32>,
+    /// What becomes of the keys of an ejected server: rehash (the others take them), fail_fast (an error at once), miss
+    /// (reads find nothing, writes are errors), or the name of a pool that stands in.
+    #[schemars(extend("default" = "rehash"))]
+    on_ejected: Option<String>,
+    /// Longest time to live of a key in the pool that stands in, in whole seconds: ms, or with a unit.
+    #[schemars(default, schema_with = "duration", extend("default" = "60s"))]
+    gutter_ttl: Option<()>,
+    /// What becomes of what a server held when it was ejected: keep (it is served again), flush (the server is emptied
+    /// before it returns), or quarantine and a duration (it must have been well for so long before it returns).
+    #[schemars(default, schema_with = "on_readmit")]
+    on_readmit: Option<()>,
+    /// From one probe of a server to the next, from 10ms: ms, or with a unit.
+    #[schemars(default, schema_with = "duration", extend("default" = "1s"))]
+    probe_interval: Option<()>,
+    /// For one probe, from 10ms: ms, or with a unit.
+    #[schemars(default, schema_with = "duration", extend("default" = "500ms"))]
+    probe_timeout: Option<()>,
+    /// Good probes in a row before an ejected server returns.
+    #[schemars(range(min = 1, max = 100), extend("default" = 2))]
+    probe_successes: Option<u32>,
+    /// How long the share of a returning server grows: ms, or with a unit; 0: it has all of it at once.
+    #[schemars(default, schema_with = "duration", extend("default" = "10s"))]
+    slow_start: Option<()>,
     /// What servers are sent and clients must send: a password, or a user and a password.
     redis_auth: Option<RedisAuth>,
     /// The Redis database, selected on every server connection.
@@ -216,6 +275,14 @@ fn duration(_: &mut SchemaGenerator) -> Schema {
 
 fn size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": ["integer", "string"], "minimum": 0, "pattern": "^[0-9]+ *(B|KiB|MiB|GiB)?$"})
+}
+
+fn on_readmit(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": "^(keep|flush|quarantine +[0-9]+ *(ms|s|m|h)?)$"})
+}
+
+fn reply_words(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z]{1,32}$"}})
 }
 
 fn level(_: &mut SchemaGenerator) -> Schema {

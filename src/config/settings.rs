@@ -206,6 +206,16 @@ impl PoolSettings {
     }
 }
 
+impl PoolSettings {
+    /// The index of the pool that takes the keys of ejected servers.
+    pub fn stand_in(&self) -> Option<usize> {
+        match self.health.on_ejected {
+            OnEjected::Pool(index) => Some(index),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

@@ -5,8 +5,9 @@ use crate::ring::{Distribution, Ring};
 
 use super::Dialect;
 use super::fields::{Context, Places};
+use super::health::ONLY_WITH_EJECTION;
 use super::report::{Span, quoted};
-use super::settings::{PoolSettings, ServerAddress, ServerSettings};
+use super::settings::{OnEjected, PoolSettings, ServerAddress, ServerSettings};
 
 /// Where things stand in the file.
 pub(super) struct Given<'a> {
@@ -31,11 +32,11 @@ pub(super) fn pool(settings: &PoolSettings, given: &Given<'_>, context: Context<
     }
     weights(settings, given, context);
     same_addresses(settings, given, context);
-    if settings.health.eject {
-        warn(
-            "auto_eject_hosts",
-            "auto_eject_hosts is read but has no effect yet: this version ejects no server".to_owned(),
-        );
+    ejection(settings, given, context);
+    if let (Some(slow), Some(at)) = (settings.slow_timeout, given.places.of("slow_timeout"))
+        && settings.timeout.is_none_or(|timeout| slow < timeout)
+    {
+        context.report.warn(at, "slow_timeout is shorter than timeout: slow commands get less time than the others");
     }
     if given.reuseport {
         warn("reuseport", "reuseport has no effect: one socket per listen address serves all workers".to_owned());
@@ -63,6 +64,52 @@ fn compared_with_twemproxy(settings: &PoolSettings, given: &Given<'_>, context: 
             settings.server_connections
         );
         context.report.warn(at, message);
+    }
+}
+
+/// Keys about ejection where nothing can be ejected, and those that the chosen policy has no use for.
+fn ejection(settings: &PoolSettings, given: &Given<'_>, context: Context<'_>) {
+    let health = &settings.health;
+    let Some(at) = given.places.of("auto_eject_hosts") else {
+        keys_without_ejection(given, context);
+        return;
+    };
+    // `auto_eject_hosts: false` is a switch: what stands beside it may stay.
+    if !health.eject {
+        return;
+    }
+    let (servers, percent) = (settings.servers.len(), usize::from(health.max_ejected_percent));
+    if servers > 0 && servers * percent / 100 == 0 {
+        let servers = if servers == 1 { "one server".to_owned() } else { format!("{servers} servers") };
+        let message = format!(
+            "auto_eject_hosts ejects nothing here: {percent} % of {servers} (max_ejected_percent) is less than one"
+        );
+        context.report.warn(at, message);
+    } else if context.dialect == Dialect::Twemproxy {
+        let message = "as in twemproxy, an ejected server that returns serves what it held before, older values too; \
+                       Outrigger's own format has `on_readmit` to prevent it";
+        context.report.warn(at, message);
+    }
+    if let (Some(at), false) = (given.places.of("gutter_ttl"), matches!(health.on_ejected, OnEjected::Pool(_))) {
+        context.report.warn(at, "gutter_ttl has no effect: on_ejected names no pool");
+    }
+    let slow_start = given.places.of("slow_start").filter(|_| !health.slow_start.is_zero());
+    if let (Some(at), OnEjected::FailFast | OnEjected::Miss) = (slow_start, health.on_ejected) {
+        let message =
+            "slow_start has no effect: with `on_ejected: fail_fast` or `miss` no other server has the keys meanwhile";
+        context.report.warn(at, message);
+    }
+}
+
+/// One warning for all of them.
+fn keys_without_ejection(given: &Given<'_>, context: Context<'_>) {
+    let keys = ONLY_WITH_EJECTION.iter().filter_map(|key| Some((given.places.of(key)?, *key)));
+    let mut keys: Vec<(Span, &str)> = keys.collect();
+    keys.sort_by_key(|(at, _)| at.start);
+    if let Some((first, _)) = keys.first() {
+        let names: Vec<&str> = keys.iter().map(|(_, key)| *key).collect();
+        let message = format!("no effect without `auto_eject_hosts: true`: {}", names.join(", "));
+        context.report.warn(*first, message);
     }
 }
 

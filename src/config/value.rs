@@ -19,6 +19,7 @@ pub(super) struct Value<'a> {
 
 /// Of a duration; what twemproxy's `int` holds, 24 days.
 const MOST_MILLISECONDS: u64 = i32::MAX as u64;
+const DURATION_ALLOWED: &str = "allowed: milliseconds (500) or a whole number with a unit, ms, s, m or h (500ms, 2s)";
 
 impl<'a> Value<'a> {
     /// `bad value of 'key': 'text'; <allowed>`.
@@ -71,12 +72,21 @@ impl<'a> Value<'a> {
                 let parse = |text| digits(text).filter(|n| *n <= MOST_MILLISECONDS).map(Duration::from_millis);
                 self.parsed(&allowed, parse)
             }
-            Dialect::Outrigger => {
-                let allowed = "allowed: milliseconds (500) or a whole number with a unit, ms, s, m or h (500ms, 2s), \
-                               at most 24 days";
-                self.parsed(allowed, duration)
-            }
+            Dialect::Outrigger => self.parsed(&format!("{DURATION_ALLOWED}, at most 24 days"), duration),
         }
+    }
+
+    /// The same in our own format, and no shorter than `least`.
+    pub fn duration_from(&self, least: Duration) -> Option<Duration> {
+        let allowed = format!("{DURATION_ALLOWED}, from {least:?} to 24 days");
+        self.parsed(&allowed, |text| duration(text).filter(|d| *d >= least))
+    }
+
+    /// A duration in whole seconds, at least one.
+    pub fn seconds(&self) -> Option<Duration> {
+        let allowed =
+            "allowed: whole seconds with a unit, s, m or h (60s), or in milliseconds (60000), from 1s to 24 days";
+        self.parsed(allowed, |text| duration(text).filter(|d| !d.is_zero() && d.subsec_nanos() == 0))
     }
 
     /// Bytes, or a number with a unit.
@@ -139,7 +149,8 @@ pub(super) fn digits(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// Milliseconds, or a number with a unit.
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = with_unit(text)?;
     let factor = match unit {
         "" | "ms" => 1,

@@ -158,6 +158,36 @@ impl Outbound {
         }
     }
 
+    /// The last `n` bytes, if they lie together among the small messages.
+    pub fn last(&self, n: usize) -> Option<&[u8]> {
+        let unwritten = self.tail.get(self.sent..)?;
+        unwritten.len().checked_sub(n).map(|start| &unwritten[start..])
+    }
+
+    /// Takes the first `n` bytes, by reference when they are one large message.
+    ///
+    /// # Panics
+    /// In debug builds, when there are fewer.
+    pub fn take(&mut self, n: usize) -> Payload<'static> {
+        if let Some(front) = self.queued.front_mut()
+            && front.len() >= n
+        {
+            let taken = front.split_to(n);
+            self.queued_len -= n;
+            if front.is_empty() {
+                self.queued.pop_front();
+            }
+            return Payload::Owned(taken);
+        }
+        let mut taken = Vec::with_capacity(n);
+        for piece in self.queued.iter().map(|b| &b[..]).chain([&self.tail[self.sent..]]) {
+            let step = piece.len().min(n - taken.len());
+            taken.extend_from_slice(&piece[..step]);
+        }
+        self.advance(n);
+        Payload::Owned(taken.into())
+    }
+
     /// Forgets everything that is not written.
     pub fn clear(&mut self, pass: &Pass) {
         self.queued.clear();

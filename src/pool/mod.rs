@@ -1,76 +1,164 @@
 //! A pool as one worker uses it: key → hash tag → hash → ring → server → connection.
+//!
+//! Servers are known by their *place*: those of the pool by their index in ring order, those of the pool that stands in
+//! for ejected ones behind them.
 
-use std::cell::Cell;
+mod health;
+mod routing;
+
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
 
 use crate::backend::{Connection, Endpoint, Login, Server};
 use crate::config::{PoolSettings, ServerAddress, Settings};
 use crate::hash::tagged;
+use crate::health::RetryBudget;
 use crate::io::Pass;
-use crate::ring::{Ring, RingServer};
+use crate::ring::Distribution;
 use crate::telemetry::{PoolCells, WorkerCells};
+
+pub use health::PoolHealth;
+pub use routing::{Routing, Way};
 
 /// One pool of one worker.
 pub struct Pool {
     pub settings: Arc<PoolSettings>,
-    ring: Ring,
+    health: Arc<PoolHealth>,
+    /// The map, looked at anew for every key; half a nanosecond while it stays the same.
+    routing: RefCell<Cache<Arc<ArcSwap<Routing>>, Arc<Routing>>>,
     /// By server, in ring order; each with `server_connections` connections.
     connections: Vec<Vec<Rc<Connection>>>,
+    /// Takes the keys of ejected servers.
+    stand_in: Option<Rc<Pool>>,
+    budget: Rc<RetryBudget>,
     cells: Arc<WorkerCells>,
     index: usize,
     /// State of the `random` distribution's generator; never 0.
     random: Cell<u32>,
 }
 
+/// Why a key has no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// Its server is ejected, and the pool's policy gives its keys to no other.
+    Ejected(usize),
+    /// No server is left.
+    NoServer,
+}
+
+/// What the pools of a worker are built from.
+pub struct Parts<'a> {
+    pub settings: &'a Settings,
+    /// By pool, then by server in ring order.
+    pub endpoints: &'a [Vec<Endpoint>],
+    /// By pool.
+    pub health: &'a [Arc<PoolHealth>],
+    pub pass: &'a Rc<Pass>,
+    pub cells: &'a Arc<WorkerCells>,
+}
+
 impl Pool {
-    /// Builds pool number `index` of the settings. `endpoints` are its servers' addresses, in ring order. The
-    /// connections are returned by [`Pool::connections`] and must be driven by the caller.
-    pub fn build(
-        settings: &Settings,
-        index: usize,
-        endpoints: &[Endpoint],
-        pass: &Rc<Pass>,
-        cells: &Arc<WorkerCells>,
-    ) -> Self {
-        let pool = Arc::new(settings.pools[index].clone());
-        let servers: Vec<_> = pool.servers.iter().map(|s| RingServer { name: &s.name, weight: s.weight }).collect();
-        let ring = Ring::build(pool.distribution, &servers, |_| true);
-        let connect = |(i, endpoint): (usize, &Endpoint)| {
-            let server = Rc::new(describe(settings, &pool, i, endpoint.clone()));
-            let one = |_| Connection::new(server.clone(), pass.clone(), cells.clone(), (index, i));
-            (0..pool.server_connections.max(1)).map(one).collect()
-        };
-        let connections = endpoints.iter().enumerate().map(connect).collect();
-        // Any seed does: twemproxy's own is the time of day.
-        let random = Cell::new(std::process::id() | 1);
-        Self { settings: pool, ring, connections, cells: cells.clone(), index, random }
+    /// Builds all pools. Their connections are returned by [`Pool::connections`] and must be driven by the caller.
+    pub fn build_all(parts: &Parts<'_>) -> Vec<Rc<Self>> {
+        let mut pools: Vec<Option<Rc<Self>>> = vec![None; parts.settings.pools.len()];
+        // Those that stand in for others have no stand-in themselves.
+        let (with, without): (Vec<usize>, Vec<usize>) =
+            (0..pools.len()).partition(|index| parts.settings.pools[*index].stand_in().is_some());
+        for index in without.into_iter().chain(with) {
+            let stand_in = parts.settings.pools[index].stand_in().and_then(|other| pools[other].clone());
+            pools[index] = Some(Rc::new(Self::build(parts, index, stand_in)));
+        }
+        pools.into_iter().flatten().collect()
     }
 
-    /// The server (in ring order) that owns `key`; `None` when no server is live.
-    pub fn route(&self, key: &[u8]) -> Option<usize> {
-        if self.ring.needs_hash() {
-            self.ring.server(self.settings.hash.hash(tagged(key, self.settings.hash_tag)))
+    fn build(parts: &Parts<'_>, index: usize, stand_in: Option<Rc<Self>>) -> Self {
+        let Parts { settings, pass, cells, .. } = parts;
+        let health = parts.health[index].clone();
+        let pool = health.settings().clone();
+        let budget = Rc::new(RetryBudget::new(pool.retry_budget_percent));
+        let connect = |(i, endpoint): (usize, &Endpoint)| {
+            let server = Rc::new(describe(settings, &pool, i, endpoint.clone()));
+            let seen = Rc::new(health::Seen { health: health.clone(), server: i, budget: budget.clone() });
+            let one = |_| Connection::new(server.clone(), seen.clone(), (*pass).clone(), (*cells).clone(), (index, i));
+            (0..pool.server_connections.max(1)).map(one).collect()
+        };
+        Self {
+            connections: parts.endpoints[index].iter().enumerate().map(connect).collect(),
+            routing: RefCell::new(Cache::new(health.routing().clone())),
+            settings: pool,
+            health,
+            stand_in,
+            budget,
+            cells: (*cells).clone(),
+            index,
+            // Any seed does: twemproxy's own is the time of day.
+            random: Cell::new(std::process::id() | 1),
+        }
+    }
+
+    /// The place of the server that owns `key` now.
+    pub fn route(&self, key: &[u8]) -> Result<usize, Away> {
+        self.budget.deposit();
+        let mut routing = self.routing.borrow_mut();
+        let routing = routing.load();
+        let point = if routing.ring().needs_hash() || (!routing.is_calm() && self.is_keyed()) {
+            self.settings.hash.hash(tagged(key, self.settings.hash_tag))
         } else {
-            self.ring.server(self.next_random())
+            self.next_random()
+        };
+        match routing.way(point) {
+            Way::Server(server) => Ok(server),
+            Way::Ejected(server) => Err(Away::Ejected(server)),
+            Way::Nowhere => Err(Away::NoServer),
+            Way::StandIn(server) => match &self.stand_in {
+                Some(pool) => pool.route(key).map(|place| self.servers() + place),
+                None => Err(Away::Ejected(server)),
+            },
         }
     }
 
     /// Whether the key decides which server it is. If not, any server will do.
     pub fn is_keyed(&self) -> bool {
-        self.ring.needs_hash()
+        self.settings.distribution != Distribution::Random
     }
 
-    /// The connection to `server` for the session with this number: always the same one, so that the requests of one
-    /// session to one server stay in order.
-    pub fn connection(&self, server: usize, session: u64) -> &Rc<Connection> {
-        let all = &self.connections[server];
-        &all[session as usize % all.len()]
+    /// The connection to the server at `place` for the session with this number: always the same one, so that the requests
+    /// of one session to one server stay in order.
+    pub fn connection(&self, place: usize, session: u64) -> &Rc<Connection> {
+        match (self.connections.get(place), &self.stand_in) {
+            (None, Some(pool)) => pool.connection(place - self.servers(), session),
+            _ => {
+                let all = &self.connections[place];
+                &all[session as usize % all.len()]
+            }
+        }
     }
 
-    /// Servers of the pool.
+    /// The name of the server at `place`.
+    pub fn name_of(&self, place: usize) -> &str {
+        match (self.settings.servers.get(place), &self.stand_in) {
+            (Some(server), _) => &server.name,
+            (None, Some(pool)) => pool.name_of(place - self.servers()),
+            (None, None) => "none",
+        }
+    }
+
+    /// Servers of the pool itself.
     pub fn servers(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Servers that keys may be at: the pool's, and those of its stand-in.
+    pub fn places(&self) -> usize {
+        self.servers() + self.stand_in.as_ref().map_or(0, |pool| pool.servers())
+    }
+
+    /// The health of the pool's servers.
+    pub fn health(&self) -> &Arc<PoolHealth> {
+        &self.health
     }
 
     /// Every connection of the pool.
@@ -107,6 +195,9 @@ fn describe(settings: &Settings, pool: &PoolSettings, server: usize, endpoint: E
         },
         connect_timeout: pool.connect_timeout,
         timeout: pool.timeout,
+        slow_timeout: pool.slow_timeout,
+        max_reconnect_delay: pool.max_reconnect_delay,
+        failure_replies: pool.health.failure_replies.clone(),
         limits: settings.limits.clone(),
         max_requests: settings.session_limits.max_connection_requests,
         max_bytes: settings.session_limits.max_connection_bytes,

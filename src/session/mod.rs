@@ -12,6 +12,7 @@ mod memcached;
 mod merge;
 mod redis;
 mod replies;
+mod resend;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -21,7 +22,7 @@ use std::task::{Context, Poll, Waker};
 use crate::backend::{Failure, Requester, Ticket};
 use crate::config::{Protocol, SessionLimits};
 use crate::io::{Flush, Inbound, Input, Pass, Payload, Stream};
-use crate::pool::Pool;
+use crate::pool::{Away, Pool};
 use crate::protocol::Limits;
 
 use replies::Replies;
@@ -251,6 +252,18 @@ impl Session {
         Step::NoRoom
     }
 
+    /// Why a key has no server, in words for the client.
+    fn why_away(&self, away: Away) -> String {
+        let pool = &self.pool.settings.name;
+        match away {
+            Away::NoServer => format!("no live server in pool {pool}"),
+            Away::Ejected(server) => {
+                let why = self.pool.health().report(server).why;
+                format!("Server is ejected: {why} (pool {pool}, server {})", self.pool.name_of(server))
+            }
+        }
+    }
+
     /// Answers the request at hand, in its turn.
     fn answer(self: &Rc<Self>, write: impl FnOnce(&mut Vec<u8>)) {
         self.replies.borrow_mut().answer(&self.shared.pass, write);
@@ -286,7 +299,7 @@ impl Requester for Session {
     }
 
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
-        if self.broken.get() {
+        if self.broken.get() || failure.lost.is_some_and(|lost| self.resend(ticket, lost)) {
             return;
         }
         self.pool.cells().forward_error.increment();

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::backend::Endpoint;
 use crate::config::{Settings, default_settings};
+use crate::pool::{Parts, PoolHealth};
 use crate::telemetry::WorkerCells;
 
 /// Nothing here takes longer, unless it hangs.
@@ -118,7 +119,11 @@ impl Fixture {
         };
         let endpoints: Vec<_> = (0..servers).map(endpoint).collect();
         let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
-        let pool = Rc::new(Pool::build(&settings, index, &endpoints, pass, &cells));
+        let mut all = vec![Vec::new(); settings.pools.len()];
+        all[index] = endpoints;
+        let health = PoolHealth::of_all(&settings, &Arc::default());
+        let parts = Parts { settings: &settings, endpoints: &all, health: &health, pass, cells: &cells };
+        let pool = Pool::build_all(&parts).swap_remove(index);
         for connection in pool.connections() {
             spawn_local(connection.clone().run());
         }

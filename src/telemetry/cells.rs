@@ -52,6 +52,10 @@ pub struct ServerCells {
     pub server_eof: Counter,
     pub server_err: Counter,
     pub server_timedout: Counter,
+    /// Requests sent a second time after a lost connection.
+    pub server_retries: Counter,
+    /// Requests that were not, as the retry budget was used up.
+    pub server_retries_denied: Counter,
     pub server_connections: Gauge,
     /// Connections ever made.
     pub server_connections_total: Counter,

@@ -1,7 +1,9 @@
-//! Numbers and logs: cells that the data path writes, and the log of the process.
+//! Numbers, events and logs: cells that the data path writes, what happened to servers, and the log of the process.
 
 mod cells;
+mod events;
 mod logging;
 
 pub use cells::{Counter, Gauge, PoolCells, ServerCells, WorkerCells};
+pub use events::{Event, Events, What, date_and_time, wall_clock};
 pub use logging::{Format, Log};

@@ -1,6 +1,6 @@
 //! Good files, damaged at random: every one is answered, none gives a secret away.
 
-use outrigger::config::{self, Settings};
+use outrigger::config::{self, OnEjected, Settings};
 use proptest::prelude::*;
 
 use crate::{samples, yaml_files};
@@ -10,7 +10,7 @@ proptest! {
 
     /// Any damage to a good file gives settings or errors that can be printed, never a panic, and no secret.
     #[test]
-    fn damaged_files_are_answered(file in 0..7usize, edits in prop::collection::vec(edit(), 1..6)) {
+    fn damaged_files_are_answered(file in 0..8usize, edits in prop::collection::vec(edit(), 1..6)) {
         let mut text = corpus()[file].clone();
         for edit in &edits {
             edit.apply(&mut text);
@@ -141,6 +141,13 @@ fn corpus() -> &'static [String] {
              servers:\n    - a:1:1 x\n"
                 .to_owned(),
         );
+        texts.push(
+            "resolver: 10.0.0.2\npools:\n  a:\n    listen: 127.0.0.1:1\n    auto_eject_hosts: true\n    on_ejected: b\n    \
+             gutter_ttl: 30s\n    on_readmit: quarantine 10m\n    servers: [a:1, b:1]\n  b:\n    listen: 127.0.0.1:2\n    \
+             auto_eject_hosts: true\n    on_ejected: rehash\n    on_readmit: flush\n    servers: [a:2, b:2]\n  c:\n    \
+             listen: 127.0.0.1:3\n    redis: true\n    failure_replies: [OOM]\n    servers: [c:1]\n"
+                .to_owned(),
+        );
         texts
     })
 }
@@ -148,7 +155,15 @@ fn corpus() -> &'static [String] {
 /// What the rest of the program relies on.
 fn check(settings: &Settings) {
     assert!(!settings.pools.is_empty());
-    for pool in &settings.pools {
+    for (index, pool) in settings.pools.iter().enumerate() {
+        let health = &pool.health;
+        assert!(health.failure_limit > 0 && health.probe_successes > 0 && !health.probe_interval.is_zero(), "{pool:?}");
+        assert!(health.gutter_ttl.as_secs() > 0 && health.gutter_ttl.subsec_nanos() == 0, "{pool:?}");
+        if let OnEjected::Pool(other) = health.on_ejected {
+            let stand_in = &settings.pools[other];
+            assert!(other != index && stand_in.protocol == pool.protocol, "{pool:?}");
+            assert!(!matches!(stand_in.health.on_ejected, OnEjected::Pool(_)), "a chain: {pool:?}");
+        }
         assert!(!pool.servers.is_empty() && pool.server_connections > 0, "{pool:?}");
         assert!(pool.servers.iter().all(|server| server.weight > 0 && !server.name.is_empty()), "{pool:?}");
         assert!(pool.servers.is_sorted_by_key(|server| (server.name.len(), server.name.clone())), "{pool:?}");

@@ -16,14 +16,14 @@ use outrigger::protocol::{Limits, Parsed};
 use super::parsed;
 
 /// A redis-server of our own on a unix socket.
-struct Server {
+pub(super) struct Server {
     process: Child,
     dir: tempfile::TempDir,
 }
 
 impl Server {
     /// None where no redis-server is installed.
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("redis.sock");
         let process = Process::new("redis-server")
@@ -47,7 +47,7 @@ impl Server {
         Some(server)
     }
 
-    fn connect(&self) -> UnixStream {
+    pub(super) fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(self.dir.path().join("redis.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
@@ -80,7 +80,7 @@ fn receive(stream: &mut impl Read) -> Vec<u8> {
     }
 }
 
-fn ask(stream: &mut UnixStream, words: &[&str]) -> Vec<u8> {
+pub(super) fn ask(stream: &mut UnixStream, words: &[&str]) -> Vec<u8> {
     let mut request = Vec::new();
     write_command(&mut request, words);
     stream.write_all(&request).unwrap();
@@ -88,7 +88,7 @@ fn ask(stream: &mut UnixStream, words: &[&str]) -> Vec<u8> {
 }
 
 /// The words of a line; `""` is the empty word.
-fn words(line: &str) -> Vec<&str> {
+pub(super) fn words(line: &str) -> Vec<&str> {
     line.split(' ').map(|word| if word == "\"\"" { "" } else { word }).collect()
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -67,6 +66,32 @@ impl Requester for Asker {
     }
 }
 
+/// A server that is never ejected.
+#[derive(Default)]
+struct Health {
+    failures: Cell<u32>,
+}
+
+impl ServerHealth for Health {
+    fn failed(&self, _: Instant, _: &Reason, _: &'static str) {
+        self.failures.set(self.failures.get() + 1);
+    }
+
+    fn answered(&self) {}
+
+    fn is_ejected(&self) -> bool {
+        false
+    }
+
+    fn recoveries(&self) -> u64 {
+        0
+    }
+
+    fn may_repeat(&self) -> bool {
+        true
+    }
+}
+
 struct Fixture {
     connection: Rc<Connection>,
     asker: Rc<Asker>,
@@ -96,20 +121,35 @@ impl Fixture {
     }
 }
 
-fn connection(pass: &Rc<Pass>, path: PathBuf, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
-    let mut server = Server {
+fn describe(path: PathBuf) -> Server {
+    Server {
         pool: "pool".into(),
         name: "server".into(),
         endpoint: Endpoint::Unix(path),
         login: Login::default(),
         connect_timeout: None,
         timeout: None,
+        slow_timeout: None,
+        max_reconnect_delay: Duration::from_millis(50),
+        failure_replies: vec!["LOADING".into()],
         limits: Limits::default(),
         max_requests: 100,
         max_bytes: 1 << 20,
-    };
+    }
+}
+
+fn connection(pass: &Rc<Pass>, path: PathBuf, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
+    let mut server = describe(path);
     change(&mut server);
-    Connection::new(Rc::new(server), pass.clone(), Arc::new(WorkerCells::new([1])), (0, 0))
+    Connection::new(Rc::new(server), Rc::<Health>::default(), pass.clone(), cells(), (0, 0))
+}
+
+fn connection_of(pass: &Rc<Pass>, path: PathBuf, health: Rc<Health>) -> Rc<Connection> {
+    Connection::new(Rc::new(describe(path)), health, pass.clone(), cells(), (0, 0))
+}
+
+fn cells() -> Arc<WorkerCells> {
+    Arc::new(WorkerCells::new([1]))
 }
 
 /// Drives a connection and watches its deadlines, as a worker does for all of its connections.
@@ -128,11 +168,18 @@ fn run(connection: &Rc<Connection>) {
     });
 }
 
-fn send(connection: &Rc<Connection>, asker: &Rc<Asker>, sequence: u64, request: &[u8]) {
+fn send(connection: &Rc<Connection>, asker: &Rc<Asker>, sequence: u64, bytes: &[u8]) {
+    send_as(connection, asker, Request::once(Ticket { sequence, part: 0 }, Expect::Resp), bytes);
+}
+
+fn send_read(connection: &Rc<Connection>, asker: &Rc<Asker>, sequence: u64, bytes: &[u8]) {
+    let once = Request::once(Ticket { sequence, part: 0 }, Expect::Resp);
+    send_as(connection, asker, Request { repeatable: true, ..once }, bytes);
+}
+
+fn send_as(connection: &Rc<Connection>, asker: &Rc<Asker>, request: Request, bytes: &[u8]) {
     let requester: Rc<dyn Requester> = asker.clone();
-    connection.send(Some(requester), Ticket { sequence, part: 0 }, Expect::Resp, |out, pass| {
-        out.push(Payload::Borrowed(request), pass);
-    });
+    connection.send(Some(requester), request, |out, pass| out.push(Payload::Borrowed(bytes), pass));
 }
 
 async fn receive(socket: &mut UnixStream, length: usize) -> String {
@@ -288,48 +335,112 @@ fn a_connection_that_stays_silent_is_closed_and_late_replies_are_dropped() {
     });
 }
 
-/// Collects log lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
-fn a_refused_server_takes_one_line_of_the_log_and_its_return_another() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(log);
+fn requests_to_a_dead_server_fail_at_once_and_it_is_tried_now_and_then() {
     on_worker(async |pass| {
         let directory = tempfile::tempdir().unwrap();
         let path: &Path = &directory.path().join("s");
-        let (connection, asker) = (connection(&pass, path.into(), |_| ()), Rc::<Asker>::default());
-        spawn_local(connection.clone().run());
+        let health = Rc::<Health>::default();
+        let (connection, asker) = (connection_of(&pass, path.into(), health.clone()), Rc::<Asker>::default());
+        run(&connection);
+        let start = Instant::now();
         for sequence in 0..50 {
             send(&connection, &asker, sequence, b"x");
             asker.told(sequence as usize + 1).await;
         }
+        assert!(health.failures.get() < 10, "{} attempts in {:?}", health.failures.get(), start.elapsed());
         let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
-        send(&connection, &asker, 50, b"x");
         std::thread::spawn(move || {
             let mut socket = listener.accept().unwrap().0;
-            socket.read_exact(&mut [0]).unwrap();
-            socket.write_all(b"+1\r\n").unwrap();
+            let mut request = [0];
+            while socket.read_exact(&mut request).is_ok() {
+                socket.write_all(b"+1\r\n").unwrap();
+            }
         });
+        // The wait is at most 50 ms, and then it is tried without costing another request.
+        sleep(Duration::from_millis(100)).await;
+        send(&connection, &asker, 50, b"x");
         assert_eq!(asker.told(51).await[50], ok(50, "+1\r\n"));
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("cannot connect"), "{text}");
-    assert!(lines[1].contains("INFO") && lines[1].contains("answers again") && lines[1].contains("failures=50"));
+}
+
+#[test]
+fn a_read_that_was_written_is_sent_again_before_what_was_not() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |_| ()).run();
+        send_read(&test.connection, &test.asker, 0, b"read\r\n");
+        test.send(1, b"write\r\n");
+        let mut first = test.accept().await;
+        receive(&mut first, 13).await;
+        drop(first);
+        // Queued while there is no link.
+        while test.connection.is_up() {
+            yield_now().await;
+        }
+        test.send(2, b"later\r\n");
+        let mut second = test.accept().await;
+        assert_eq!(receive(&mut second, 13).await, "read\r\nlater\r\n");
+        second.write_all(b"+0\r\n+2\r\n").await.unwrap();
+        let told = test.asker.told(3).await;
+        assert!(matches!(told[0], (1, Err(_))), "whether the write ran is not known: {told:?}");
+        assert_eq!(told[1..], [ok(0, "+0\r\n"), ok(2, "+2\r\n")]);
+    });
+}
+
+#[test]
+fn a_read_is_sent_twice_and_not_three_times() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |_| ()).run();
+        // Heard once, so that a loss is no sign of a server that answers nobody.
+        test.send(9, b"first\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 7).await;
+        socket.write_all(b"+9\r\n").await.unwrap();
+        test.asker.told(1).await;
+        send_read(&test.connection, &test.asker, 0, b"read\r\n");
+        receive(&mut socket, 6).await;
+        drop(socket);
+        let mut socket = test.accept().await;
+        receive(&mut socket, 6).await;
+        drop(socket);
+        assert_eq!(test.asker.told(2).await[1], (0, Err(LOST)));
+    });
+}
+
+#[test]
+fn a_link_that_died_unseen_while_idle_costs_no_read() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |server| server.timeout = Some(Duration::from_millis(400))).run();
+        send_read(&test.connection, &test.asker, 0, b"read\r\n");
+        let mut dead = test.accept().await;
+        receive(&mut dead, 6).await;
+        dead.write_all(b"+0\r\n").await.unwrap();
+        test.asker.told(1).await;
+        sleep(IDLE + Duration::from_millis(50)).await;
+        // From here on nothing comes over this link, which stays open all the same.
+        send_read(&test.connection, &test.asker, 1, b"read\r\n");
+        let mut fresh = test.accept().await;
+        receive(&mut fresh, 6).await;
+        fresh.write_all(b"+1\r\n").await.unwrap();
+        assert_eq!(test.asker.told(2).await[1], ok(1, "+1\r\n"));
+        drop(dead);
+    });
+}
+
+#[test]
+fn a_retired_link_answers_what_it_has_and_the_next_takes_the_rest() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |_| ()).run();
+        test.send(0, b"old\r\n");
+        let mut old = test.accept().await;
+        receive(&mut old, 5).await;
+        test.connection.retire();
+        test.send(1, b"new\r\n");
+        sleep(Duration::from_millis(20)).await;
+        old.write_all(b"+0\r\n").await.unwrap();
+        let mut new = test.accept().await;
+        assert_eq!(receive(&mut new, 5).await, "new\r\n");
+        new.write_all(b"+1\r\n").await.unwrap();
+        assert_eq!(test.asker.told(2).await, [ok(0, "+0\r\n"), ok(1, "+1\r\n")]);
+    });
 }

@@ -13,6 +13,7 @@ enum Act {
     Push {
         bytes: usize,
         noreply: bool,
+        slow: bool,
     },
     /// Part of what is unwritten, in 1/256.
     Write(u8),
@@ -26,7 +27,8 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        6 => (1..40usize, any::<bool>()).prop_map(|(bytes, noreply)| Act::Push { bytes, noreply }),
+        6 => (1..40usize, any::<bool>(), any::<bool>())
+            .prop_map(|(bytes, noreply, slow)| Act::Push { bytes, noreply, slow }),
         4 => any::<u8>().prop_map(Act::Write),
         4 => Just(Act::Reply),
         2 => (0..4u64).prop_map(Act::Wait),
@@ -37,6 +39,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 const TIMEOUT: u64 = 5;
+const SLOW_TIMEOUT: u64 = 9;
 
 /// One request that the server has not answered.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ struct Model {
     owed: BTreeSet<u64>,
     now: u64,
     next: u64,
+    /// While a queue is taken apart: how many were put back.
+    kept: usize,
 }
 
 impl Model {
@@ -87,10 +92,10 @@ impl Model {
 fn act(queue: &mut InFlight<u64>, model: &mut Model, act: Act, start: Instant) {
     let at = |time| start + Duration::from_secs(time);
     match act {
-        Act::Push { bytes, noreply } => {
-            let (number, deadline) = (model.next, model.now + TIMEOUT);
+        Act::Push { bytes, noreply, slow } => {
+            let (number, deadline) = (model.next, model.now + if slow { SLOW_TIMEOUT } else { TIMEOUT });
             let ticket = Ticket { sequence: number, part: 0 };
-            queue.push((!noreply).then_some(number), ticket, Expect::Resp, bytes, Some(at(deadline)));
+            queue.push(Entry::new((!noreply).then_some(number), ticket, Expect::Resp, Some(at(deadline))), bytes);
             model.out.extend(std::iter::repeat_n(number, bytes));
             model.asked.push_back(Asked { number, bytes, written: 0, deadline, given_up: false });
             if !noreply {
@@ -106,7 +111,7 @@ fn act(queue: &mut InFlight<u64>, model: &mut Model, act: Act, start: Instant) {
         }
         Act::Reply => {
             let expected = model.asked.front().is_some_and(|a| a.written > 0);
-            assert_eq!(queue.expect().is_some(), expected);
+            assert_eq!(queue.next().is_some(), expected);
             let answered = queue.answered();
             assert_eq!(answered.is_some(), expected);
             if let (Some(entry), Some(asked)) = (answered, model.asked.pop_front_if(|_| expected)) {
@@ -117,29 +122,42 @@ fn act(queue: &mut InFlight<u64>, model: &mut Model, act: Act, start: Instant) {
         Act::Wait(time) => {
             model.now += time;
             let now = model.now;
-            while let Some((requester, ticket)) = queue.expire_next(at(now)) {
-                let asked = model.asked.iter_mut().find(|a| !a.given_up);
+            for overdue in queue.expire(at(now)) {
+                let asked = model.asked.iter_mut().find(|a| !a.given_up && a.deadline <= now);
                 let asked = asked.expect("a request that has not expired before");
                 asked.given_up = true;
-                assert!(asked.deadline <= now);
-                assert_eq!(asked.number, ticket.sequence);
-                model.told(requester, ticket.sequence);
+                assert_eq!((asked.number, at(asked.deadline)), (overdue.ticket.sequence, overdue.deadline));
+                model.told(overdue.requester, overdue.ticket.sequence);
             }
             assert!(model.asked.iter().all(|a| a.given_up || a.deadline > now));
         }
         Act::Disconnect => {
-            let (taken, dropped) = queue.disconnect();
-            let lost: Vec<u64> = model.asked.iter().filter(|a| a.written > 0 || a.given_up).map(|a| a.number).collect();
-            assert_eq!(taken.iter().map(|e| e.ticket.sequence).collect::<Vec<_>>(), lost);
-            taken.into_iter().for_each(|e| model.told(e.requester, e.ticket.sequence));
-            model.asked.retain(|a| !lost.contains(&a.number));
-            model.out.drain(..dropped);
-            // What is left to write is exactly what is still asked, from its first byte on.
-            let left: Vec<u64> = model.asked.iter().flat_map(|a| std::iter::repeat_n(a.number, a.bytes)).collect();
-            assert_eq!(model.out, left);
+            let (orphaned, taken) = queue.take_apart();
+            model.out.drain(..orphaned);
+            let mut out = VecDeque::new();
+            for Taken { entry, bytes, written } in taken {
+                let asked = model.asked.pop_front().expect("as many as were asked");
+                assert_eq!((entry.ticket.sequence, bytes), (asked.number, asked.bytes));
+                assert_eq!((written, entry.expired), (asked.written, asked.given_up));
+                // The next bytes of the out buffer are exactly those of it that were not written.
+                let rest: Vec<u64> = model.out.drain(..bytes - written).collect();
+                assert!(rest.iter().all(|number| *number == asked.number));
+                if written > 0 || asked.given_up {
+                    model.told(entry.requester, asked.number);
+                } else {
+                    queue.push(entry, bytes);
+                    out.extend(rest);
+                    model.asked.push_back(asked);
+                    model.kept += 1;
+                }
+            }
+            assert!(model.out.is_empty());
+            (model.out, model.kept) = (out, 0);
         }
         Act::Drain => {
-            queue.drain().into_iter().for_each(|e| model.told(e.requester, e.ticket.sequence));
+            for taken in queue.take_apart().1 {
+                model.told(taken.entry.requester, taken.entry.ticket.sequence);
+            }
             model.asked.clear();
             model.out.clear();
         }
@@ -151,8 +169,8 @@ fn check(queue: &InFlight<u64>, model: &Model, start: Instant) {
     assert_eq!(queue.unwritten(), model.unwritten());
     assert_eq!(queue.bytes(), model.asked.iter().map(|a| a.bytes as u64).sum::<u64>());
     assert_eq!(queue.has_expired(), model.asked.iter().any(|a| a.given_up));
-    let deadline = model.asked.iter().find(|a| !a.given_up).map(|a| start + Duration::from_secs(a.deadline));
-    assert_eq!(queue.deadline(), deadline);
+    let soonest = model.asked.iter().filter(|a| !a.given_up).map(|a| start + Duration::from_secs(a.deadline)).min();
+    assert!(soonest.is_none() || queue.soonest() <= soonest, "no deadline is overlooked");
     let kept = queue.queue.iter().filter_map(|e| e.requester);
     assert!(kept.eq(model.owed.iter().copied()), "everyone who is owed a reply is in the queue, once");
 }
@@ -168,7 +186,7 @@ proptest! {
             act(&mut queue, &mut model, next, start);
             check(&queue, &model, start);
         }
-        act(&mut queue, &mut model, Act::Wait(TIMEOUT), start);
+        act(&mut queue, &mut model, Act::Wait(SLOW_TIMEOUT), start);
         prop_assert!(model.owed.is_empty(), "{:?} never told", model.owed);
         act(&mut queue, &mut model, Act::Disconnect, start);
         check(&queue, &model, start);
@@ -183,7 +201,7 @@ fn ticket(sequence: u64) -> Ticket {
 fn queue_of(sizes: &[usize], at: Option<Instant>) -> InFlight<u32> {
     let mut q = InFlight::default();
     for (i, size) in sizes.iter().enumerate() {
-        q.push(Some(i as u32), ticket(i as u64), Expect::Resp, *size, at);
+        q.push(Entry::new(Some(i as u32), ticket(i as u64), Expect::Resp, at), *size);
     }
     q
 }
@@ -211,13 +229,16 @@ fn an_early_reply_leaves_the_rest_of_its_bytes_to_be_written() {
 }
 
 #[test]
-fn a_lost_connection_fails_what_was_written_and_keeps_what_was_not() {
+fn a_lost_connection_leaves_what_was_written_and_what_was_not() {
     let mut q = queue_of(&[10, 10, 10, 10], None);
     q.wrote(15);
-    let (failed, dropped) = q.disconnect();
-    assert_eq!(failed.iter().map(|e| e.ticket.sequence).collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(dropped, 5);
-    assert_eq!((q.len(), q.unwritten()), (2, 2));
+    let (orphaned, taken) = q.take_apart();
+    assert_eq!(orphaned, 0);
+    assert_eq!(taken.iter().map(|t| (t.bytes, t.written)).collect::<Vec<_>>(), [(10, 10), (10, 5), (10, 0), (10, 0)]);
+    assert!(q.is_empty());
+    for asked in taken.into_iter().skip(2) {
+        q.push(asked.entry, asked.bytes);
+    }
     assert!(q.answered().is_none());
     assert_eq!(q.wrote(20), 2);
     assert_eq!(q.answered().and_then(|e| e.requester), Some(2));
@@ -228,24 +249,22 @@ fn a_connection_lost_after_an_early_reply_drops_the_rest_of_that_request() {
     let mut q = queue_of(&[10, 10], None);
     q.wrote(4);
     q.answered();
-    let (failed, dropped) = q.disconnect();
-    assert!(failed.is_empty());
-    assert_eq!(dropped, 6);
-    assert_eq!(q.len(), 1);
-    q.wrote(10);
-    assert_eq!(q.answered().and_then(|e| e.requester), Some(1));
+    let (orphaned, taken) = q.take_apart();
+    assert_eq!((orphaned, taken.len()), (6, 1));
+    assert_eq!((taken[0].bytes, taken[0].written), (10, 0));
 }
 
 #[test]
 fn expired_requests_swallow_their_late_replies() {
     let now = Instant::now();
+    let later = now + Duration::from_secs(1);
     let mut q = queue_of(&[1, 1], Some(now));
-    q.push(Some(2), ticket(2), Expect::Resp, 1, Some(now + Duration::from_secs(1)));
+    q.push(Entry::new(Some(2), ticket(2), Expect::Resp, Some(later)), 1);
     q.wrote(3);
-    assert_eq!(q.expire_next(now), Some((Some(0), ticket(0))));
-    assert_eq!(q.expire_next(now), Some((Some(1), ticket(1))));
-    assert_eq!(q.expire_next(now), None);
-    assert_eq!(q.deadline(), Some(now + Duration::from_secs(1)));
+    let overdue = q.expire(now).into_iter().map(|o| (o.requester, o.ticket)).collect::<Vec<_>>();
+    assert_eq!(overdue, [(Some(0), ticket(0)), (Some(1), ticket(1))]);
+    assert_eq!(q.expire(now), []);
+    assert_eq!(q.soonest(), Some(later));
     assert!(q.answered().is_some_and(|e| e.requester.is_none()));
     assert!(q.answered().is_some_and(|e| e.requester.is_none()));
     assert!(!q.has_expired());
@@ -253,11 +272,14 @@ fn expired_requests_swallow_their_late_replies() {
 }
 
 #[test]
-fn what_expired_before_it_was_written_is_never_sent() {
+fn a_usual_request_behind_a_slow_one_expires_before_it() {
     let now = Instant::now();
-    let mut q = queue_of(&[7, 7], Some(now));
-    q.push(Some(2), ticket(2), Expect::Resp, 7, Some(now + Duration::from_secs(1)));
-    while q.expire_next(now).is_some() {}
-    let (taken, dropped) = q.disconnect();
-    assert_eq!((taken.len(), dropped, q.len()), (2, 14, 1));
+    let mut q = InFlight::default();
+    q.push(Entry::new(Some(0), ticket(0), Expect::Resp, Some(now + Duration::from_secs(9))), 1);
+    q.push(Entry::new(Some(1), ticket(1), Expect::Resp, Some(now)), 1);
+    q.wrote(2);
+    assert_eq!(q.expire(now).iter().map(|o| o.requester).collect::<Vec<_>>(), [Some(1)]);
+    assert_eq!(q.answered().and_then(|e| e.requester), Some(0));
+    assert!(q.has_expired());
+    assert!(q.answered().is_some_and(|e| e.requester.is_none()), "its late reply is nobody's");
 }

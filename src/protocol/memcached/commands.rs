@@ -1,5 +1,6 @@
 //! The commands of the classic text protocol: one table, one line a command.
 
+use super::replies;
 use super::response::Expect;
 
 /// A command of the classic text protocol.
@@ -148,11 +149,35 @@ impl Verb {
     pub fn is_storage(self) -> bool {
         matches!(COMMANDS[self as usize].layout, Layout::Store | Layout::StoreUnique)
     }
+
+    /// Changes nothing, so that it may be sent a second time. `gat` and `gats` are not: they write an expiry time, which by
+    /// then somebody else may have set anew.
+    pub fn is_repeatable(self) -> bool {
+        matches!(self, Verb::Get | Verb::Gets)
+    }
+
+    /// Concerns all of a server's data: it has `slow_timeout` to answer.
+    pub fn is_slow(self) -> bool {
+        self == Verb::FlushAll
+    }
+
+    /// What is answered if there is no such key and none can be stored. `None` for what has no key, and for `delete`: that
+    /// an invalidation was lost must be seen.
+    pub fn miss(self) -> Option<&'static [u8]> {
+        match self {
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => Some(replies::END),
+            Verb::Set | Verb::Add | Verb::Replace | Verb::Append | Verb::Prepend => Some(replies::NOT_STORED),
+            Verb::Cas | Verb::Incr | Verb::Decr | Verb::Touch => Some(replies::NOT_FOUND),
+            Verb::Delete | Verb::Version | Verb::FlushAll | Verb::Verbosity | Verb::Stats | Verb::Quit => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::response::scan;
     use super::*;
+    use crate::protocol::{Limits, Parsed};
 
     #[test]
     fn the_table_is_in_the_order_of_the_verbs() {
@@ -162,6 +187,16 @@ mod tests {
             assert_eq!(Verb::from_name(command.name.as_bytes()), Some(command.verb));
         }
         assert_eq!(Verb::all().count(), COMMANDS.len());
+    }
+
+    #[test]
+    fn a_miss_is_a_reply_that_the_request_can_get() {
+        for verb in Verb::all().filter(|verb| verb.miss().is_some()) {
+            let miss = verb.miss().unwrap_or_default();
+            let scanned = scan(miss, verb.expect(), &Limits::default());
+            assert_eq!(scanned, Ok(Parsed::Complete(miss.len())), "{}", verb.name());
+        }
+        assert_eq!(Verb::Delete.miss(), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! often than it was asked.
 
 pub mod commands;
+pub mod lifetime;
 mod number;
 pub mod replies;
 pub mod request;

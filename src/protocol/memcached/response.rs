@@ -249,6 +249,37 @@ pub fn values(reply: &[u8]) -> impl Iterator<Item = Value<'_>> {
     })
 }
 
+/// Whether a reply that [`scan`] found whole has no items but those that this retrieval asks for, in the order of its keys.
+/// If not, replies and requests are out of step. `line` is the request as it was sent, a well formed one.
+#[inline]
+pub fn is_reply_to(line: &[u8], reply: &[u8]) -> bool {
+    !reply.starts_with(b"VALUE ") || is_only_value(line, reply) || are_in_order(line, reply)
+}
+
+/// One key, written as nearly every client writes it, and its value: little more than a comparison.
+#[inline]
+fn is_only_value(line: &[u8], reply: &[u8]) -> bool {
+    let after_name = line.strip_prefix(b"get ").or_else(|| line.strip_prefix(b"gets "));
+    let Some(key) = after_name.and_then(|rest| rest.strip_suffix(b"\r\n")) else { return false };
+    let start = b"VALUE ".len() + key.len();
+    if reply.get(b"VALUE ".len()..start) != Some(key) || reply.get(start) != Some(&b' ') || memchr(b' ', key).is_some()
+    {
+        return false;
+    }
+    split_value(reply).is_some_and(|(_, behind)| !behind.starts_with(b"VALUE "))
+}
+
+fn are_in_order(line: &[u8], reply: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    // Keys end at blanks only; a CR can be part of one.
+    let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    if matches!(words.next(), Some(b"gat" | b"gats")) {
+        words.next();
+    }
+    values(reply).all(|value| words.any(|key| key == value.key))
+}
+
 /// The error line, without its end, in a reply that [`scan`] found whole; it may stand behind some items.
 pub fn error_line(reply: &[u8]) -> Option<&[u8]> {
     let mut rest = reply;

@@ -9,8 +9,10 @@
 use std::sync::LazyLock;
 
 mod collections;
+mod effects;
 mod generic;
 pub mod keys;
+mod miss;
 mod route;
 mod server;
 mod streams;
@@ -194,6 +196,8 @@ pub struct Command {
     pub route: Route,
     /// What may follow its name, if it is a container.
     pub subcommands: &'static [Command],
+    /// It may work for long; see `effects`.
+    slow: bool,
     /// Categories that do not follow from flags and group, and some that wrongly would.
     more_categories: Categories,
     fewer_categories: Categories,
@@ -210,7 +214,7 @@ const fn row(
     route: Route,
 ) -> Command {
     let (deprecated, subcommands) = (None, &[] as &[Command]);
-    let (more_categories, fewer_categories) = (0, 0);
+    let (slow, more_categories, fewer_categories) = (effects::holds(effects::SLOW, name), 0, 0);
     Command {
         name,
         arity,
@@ -221,6 +225,7 @@ const fn row(
         group,
         route,
         subcommands,
+        slow,
         more_categories,
         fewer_categories,
     }

@@ -55,6 +55,13 @@ pub fn write_command<A: AsRef<[u8]>>(out: &mut Vec<u8>, args: &[A]) {
     }
 }
 
+/// A request that gives `key` a time to live of at most `seconds`: it shortens one, and sets one where there is none.
+/// Redis knows it from 7.0 on.
+pub fn write_expire_at_most(out: &mut Vec<u8>, key: &[u8], seconds: u64) {
+    let mut number = itoa::Buffer::new();
+    write_command(out, &[b"EXPIRE", key, number.format(seconds).as_bytes(), b"LT"]);
+}
+
 /// Text inside a line: CR and LF become spaces, as in Redis, so that no text can end the line.
 pub(super) fn write_line_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
@@ -84,6 +91,8 @@ mod tests {
         assert_eq!(written(|out| write_simple(out, "OK")), "+OK\r\n");
         assert_eq!(written(|out| write_command(out, &["GET", ""])), "*2\r\n$3\r\nGET\r\n$0\r\n\r\n");
         assert_eq!(written(|out| write_command::<&str>(out, &[])), "*0\r\n");
+        let expected = "*4\r\n$6\r\nEXPIRE\r\n$1\r\nk\r\n$2\r\n60\r\n$2\r\nLT\r\n";
+        assert_eq!(written(|out| write_expire_at_most(out, b"k", 60)), expected);
     }
 
     #[test]

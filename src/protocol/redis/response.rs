@@ -62,6 +62,17 @@ pub fn is_error(buf: &[u8]) -> bool {
     matches!(buf.first(), Some(b'-' | b'!'))
 }
 
+/// The first word of an error reply, which says its kind: `LOADING` of `-LOADING Redis is loading ...`.
+pub fn error_word(buf: &[u8]) -> Option<&[u8]> {
+    let text = match buf.first()? {
+        b'-' => &buf[1..],
+        // Its length stands before the text.
+        b'!' => &buf[memchr::memchr(b'\n', buf)? + 1..],
+        _ => return None,
+    };
+    text.split(|byte| matches!(byte, b' ' | b'\r' | b'\n')).next()
+}
+
 /// The value of an integer reply, `:n\r\n`.
 pub fn integer(buf: &[u8]) -> Option<i64> {
     let line = buf.strip_prefix(b":")?.strip_suffix(b"\r\n")?;

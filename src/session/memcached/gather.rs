@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::Step;
 use super::super::merge::{Merge, Part, Parts};
 use super::{LONGEST_LINE, Request};
-use crate::backend::{Expect, Requester, Ticket};
+use crate::backend::{Requester, Ticket};
 use crate::protocol::memcached::request::{Span, part};
 use crate::protocol::memcached::{replies, response};
 
@@ -25,14 +25,17 @@ impl Request<'_, '_> {
         let pool = &self.session.pool;
         let mut fragments: Vec<Fragment> = Vec::new();
         // By server: the index of its fragment.
-        let mut places = vec![usize::MAX; pool.servers()];
+        let mut places = vec![usize::MAX; pool.places()];
         let mut order = Vec::with_capacity(self.parsed.keys.len());
         let (start, longest) = match self.parsed.exptime {
             Some((from, to)) => ("gats  \r\n".len() + (to - from) as usize, LONGEST_LINE),
             None => (0, usize::MAX),
         };
         for index in 0..self.parsed.keys.len() {
-            let Some(server) = pool.route(self.key(index)) else { return self.no_server() };
+            let server = match pool.route(self.key(index)) {
+                Ok(server) => server,
+                Err(away) => return self.away(away),
+            };
             let length = 1 + self.key(index).len();
             if fragments.get(places[server]).is_none_or(|f| f.length + length > longest) {
                 places[server] = fragments.len();
@@ -58,11 +61,10 @@ impl Request<'_, '_> {
         let gather = Gather { parts: Parts::new(fragments.len()), line, order };
         let ticket = session.replies.borrow_mut().reserve_merge(Box::new(gather));
         session.pool.cells().fragments.add(fragments.len() as u64);
-        let expect = Expect::Memcached(self.parsed.verb.expect());
         for (part, fragment) in fragments.iter().enumerate() {
             let requester: Rc<dyn Requester> = session.clone();
             let ticket = Ticket { part: part as u32, ..ticket };
-            self.connection(fragment.server).send(Some(requester), ticket, expect, |out, pass| {
+            self.connection(fragment.server).send(Some(requester), self.sent(ticket), |out, pass| {
                 self.write_fragment(out.tail(pass), fragment);
             });
         }
@@ -90,11 +92,10 @@ impl Request<'_, '_> {
         let noreply = self.parsed.noreply;
         let merge = Box::new(Unanimous { parts: Parts::new(servers) });
         let ticket = (!noreply).then(|| session.replies.borrow_mut().reserve_merge(merge));
-        let expect = Expect::Memcached(self.parsed.verb.expect());
         for server in 0..servers {
             let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
             let ticket = Ticket { part: server as u32, ..ticket.unwrap_or_default() };
-            self.connection(server).send(requester, ticket, expect, |out, pass| {
+            self.connection(server).send(requester, self.sent(ticket), |out, pass| {
                 let (before, after) = self.parsed.forward_parts(self.input.bytes());
                 let out = out.tail(pass);
                 out.extend_from_slice(before);

@@ -9,8 +9,9 @@ mod stats;
 use std::rc::Rc;
 
 use super::{Scratch, Session, Step};
-use crate::backend::{Connection, Expect, Failure, Requester, Ticket};
+use crate::backend::{self, Connection, Expect, Failure, Requester, Ticket};
 use crate::io::{Input, Payload};
+use crate::pool::Away;
 use crate::protocol::memcached::request::{self, Outcome, part};
 use crate::protocol::memcached::{Rejection, Request as Parsed, Verb, replies};
 
@@ -110,35 +111,41 @@ impl Request<'_, '_> {
         Step::Next
     }
 
-    fn no_server(&mut self) -> Step {
-        self.answer(|out, r| {
-            replies::write_server_error(out, &format!("no live server in pool {}", r.session.pool.settings.name));
-        })
+    fn away(&mut self, away: Away) -> Step {
+        self.answer(|out, r| replies::write_server_error(out, &r.session.why_away(away)))
+    }
+
+    /// This request, or a fragment of it, on its way to a connection.
+    fn sent(&self, ticket: Ticket) -> backend::Request {
+        let verb = self.parsed.verb;
+        let time = if verb.is_slow() { backend::Time::Slow } else { backend::Time::Usual };
+        let once = backend::Request::once(ticket, Expect::Memcached(verb.expect()));
+        backend::Request { repeatable: verb.is_repeatable(), time, ..once }
     }
 
     fn forward_by_key(&mut self) -> Step {
         match self.session.pool.route(self.key(0)) {
-            Some(server) => self.forward(server),
-            None => self.no_server(),
+            Ok(place) => self.forward(place),
+            Err(away) => self.away(away),
         }
     }
 
     /// Hands the request, without its `noreply`, to a server.
-    fn forward(&mut self, server: usize) -> Step {
+    fn forward(&mut self, place: usize) -> Step {
         let session = self.session;
-        let connection = session.pool.connection(server, session.id);
+        let connection = session.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);
         }
-        let expect = Expect::Memcached(self.parsed.verb.expect());
         let (requester, ticket) = if self.parsed.noreply {
             (None, Ticket::default())
         } else {
             let requester: Rc<dyn Requester> = session.clone();
             (Some(requester), session.replies.borrow_mut().reserve())
         };
+        let request = self.sent(ticket);
         let (parsed, input, length) = (self.parsed, &mut *self.input, self.length);
-        connection.send(requester, ticket, expect, |out, pass| {
+        connection.send(requester, request, |out, pass| {
             if parsed.noreply {
                 let (before, after) = parsed.forward_parts(input.bytes());
                 out.push(Payload::Borrowed(before), pass);

@@ -14,9 +14,9 @@ mod split;
 use std::rc::Rc;
 
 use super::{Scratch, Session, Step};
-use crate::backend::{Expect, Failure, Requester};
+use crate::backend::{self, Expect, Failure, Requester};
 use crate::io::{Input, Payload};
-use crate::pool::Pool;
+use crate::pool::{Away, Pool};
 use crate::protocol::Parsed;
 use crate::protocol::redis::commands::{self, Command, Resolved, Route};
 use crate::protocol::redis::request::{self, Arguments};
@@ -116,8 +116,8 @@ pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
     reply::write_error(out, &format!("ERR {failure}"));
 }
 
-fn write_no_server(out: &mut Vec<u8>, session: &Session) {
-    reply::write_error(out, &format!("ERR no live server in pool {}", session.pool.settings.name));
+fn write_away(out: &mut Vec<u8>, session: &Session, away: Away) {
+    reply::write_error(out, &format!("ERR {}", session.why_away(away)));
 }
 
 impl Request<'_, '_> {
@@ -144,7 +144,7 @@ impl Request<'_, '_> {
     fn route(&mut self, command: &'static Command) -> Step {
         match command.route {
             Route::Key => match command.first_key_only() {
-                Some(key) => self.forward_by(key),
+                Some(key) => self.forward_by(command, key),
                 None => self.forward_together(command),
             },
             Route::Keys => self.forward_together(command),
@@ -168,9 +168,9 @@ impl Request<'_, '_> {
     }
 
     /// To the server of the key at this position.
-    fn forward_by(&mut self, key: usize) -> Step {
+    fn forward_by(&mut self, command: &Command, key: usize) -> Step {
         match self.owner(key) {
-            Ok(server) => self.forward(server),
+            Ok(server) => self.forward(server, command),
             Err(refused) => refused,
         }
     }
@@ -182,8 +182,8 @@ impl Request<'_, '_> {
         if key.len() > longest {
             return Err(self.answer(|out, r| errors::key_too_long(out, r.arg(position), longest)));
         }
-        let server = self.session.pool.route(key);
-        server.ok_or_else(|| self.answer(|out, r| write_no_server(out, r.session)))
+        let place = self.session.pool.route(key);
+        place.map_err(|away| self.answer(|out, r| write_away(out, r.session, away)))
     }
 
     /// The first of these keys that is longer than the limit; [`Request::owner`] refuses it.
@@ -205,7 +205,7 @@ impl Request<'_, '_> {
         };
         let first = first as usize;
         if let Some(key) = self.too_long(self.keys.iter().map(|k| *k as usize)) {
-            return self.forward_by(key);
+            return self.forward_by(command, key);
         }
         if self.session.pool.is_keyed() {
             let owner = self.session.pool.route(self.arg(first));
@@ -214,20 +214,20 @@ impl Request<'_, '_> {
                 return self.answer(|out, r| r.write_apart(out, command, first, other as usize));
             }
         }
-        self.forward_by(first)
+        self.forward_by(command, first)
     }
 
     fn write_apart(&self, out: &mut Vec<u8>, command: &Command, one: usize, other: usize) {
         let pool = &self.session.pool;
-        let name = |key: &[u8]| pool.route(key).map_or("none", |s| pool.settings.servers[s].name.as_str());
+        let name = |key: &[u8]| pool.route(key).map_or("none", |place| pool.name_of(place));
         let (one, other) = (self.arg(one), self.arg(other));
         errors::cross_server(out, command, (one, name(one)), (other, name(other)));
     }
 
-    /// Hands the request as it is to a server.
-    fn forward(&mut self, server: usize) -> Step {
+    /// Hands the request as it is to the server at this place.
+    fn forward(&mut self, place: usize, command: &Command) -> Step {
         let session = self.session;
-        let connection = session.pool.connection(server, session.id);
+        let connection = session.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);
         }
@@ -237,8 +237,9 @@ impl Request<'_, '_> {
         } else {
             (None, Default::default())
         };
+        let request = sent(command, ticket);
         let (args, input, length) = (self.args, &mut *self.input, self.length);
-        connection.send(requester, ticket, Expect::Resp, |out, pass| {
+        connection.send(requester, request, |out, pass| {
             if args.is_inline() {
                 out.push(Payload::Borrowed(args.frame(&[])), pass);
                 input.skip(length);
@@ -248,4 +249,11 @@ impl Request<'_, '_> {
         });
         Step::Next
     }
+}
+
+/// A request of this command on its way to a connection.
+fn sent(command: &Command, ticket: backend::Ticket) -> backend::Request {
+    let time = if command.is_slow() { backend::Time::Slow } else { backend::Time::Usual };
+    let once = backend::Request::once(ticket, Expect::Resp);
+    backend::Request { repeatable: command.is_read(), time, ..once }
 }

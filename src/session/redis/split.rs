@@ -8,8 +8,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::super::merge::{Merge, Part, Parts};
-use super::{Request, Step};
-use crate::backend::{Expect, Requester, Ticket};
+use super::{Request, Step, sent};
+use crate::backend::{Requester, Ticket};
 use crate::protocol::redis::commands::{Command, Split};
 use crate::protocol::redis::{errors, reply, response};
 
@@ -25,18 +25,18 @@ impl Request<'_, '_> {
         // Arguments per key: MSET has a value behind each.
         let step = if kind == Split::Mset { 2 } else { 1 };
         if self.args.len() == 1 + step {
-            return self.forward_by(1);
+            return self.forward_by(command, 1);
         }
-        if self.session.pool.servers() == 1 {
+        if self.session.pool.places() == 1 {
             let too_long = self.too_long((1..self.args.len()).step_by(step));
-            return self.forward_by(too_long.unwrap_or(1));
+            return self.forward_by(command, too_long.unwrap_or(1));
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
             return self.answer(|out, _| errors::wrong_arity(out, command));
         }
         let mut fragments: Vec<Fragment> = Vec::new();
         // By server: the index of its fragment.
-        let mut places = vec![usize::MAX; self.session.pool.servers()];
+        let mut places = vec![usize::MAX; self.session.pool.places()];
         // By key, in order: the index of its fragment.
         let mut order = Vec::new();
         for position in (1..self.args.len()).step_by(step) {
@@ -52,12 +52,12 @@ impl Request<'_, '_> {
             order.push(places[server] as u32);
         }
         match &fragments[..] {
-            [only] => self.forward(only.server),
-            _ => self.send_fragments(kind, &fragments, order),
+            [only] => self.forward(only.server, command),
+            _ => self.send_fragments(command, kind, &fragments, order),
         }
     }
 
-    fn send_fragments(&mut self, kind: Split, fragments: &[Fragment], order: Vec<u32>) -> Step {
+    fn send_fragments(&mut self, command: &Command, kind: Split, fragments: &[Fragment], order: Vec<u32>) -> Step {
         let session = self.session;
         let connection = |f: &Fragment| session.pool.connection(f.server, session.id);
         if let Some(full) = fragments.iter().map(connection).find(|c| !c.has_room()) {
@@ -74,7 +74,7 @@ impl Request<'_, '_> {
         for (part, fragment) in fragments.iter().enumerate() {
             let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
             let ticket = Ticket { part: part as u32, ..ticket.unwrap_or_default() };
-            connection(fragment).send(requester, ticket, Expect::Resp, |out, pass| {
+            connection(fragment).send(requester, sent(command, ticket), |out, pass| {
                 self.write_fragment(out.tail(pass), kind, fragment);
             });
         }

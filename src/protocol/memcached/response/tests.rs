@@ -220,3 +220,49 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reply_has_the_keys_of_its_request_in_their_order() {
+    let reply = |keys: &[&str]| -> Vec<u8> {
+        let value = |key: &&str| format!("VALUE {key} 0 3\r\na b\r\n");
+        (keys.iter().map(value).collect::<String>() + "END\r\n").into_bytes()
+    };
+    for (line, keys) in [
+        ("get a\r\n", &["a"][..]),
+        ("get a\r\n", &[]),
+        ("get a\n", &["a"]),
+        (" get  a \r\n", &["a"]),
+        ("gets a\r\n", &["a"]),
+        ("gat 60 a\r\n", &["a"]),
+        ("gats  60  a 60\r\n", &["60"]),
+        ("get a b c\r\n", &["a", "b", "c"]),
+        ("get a b c\r\n", &["b"]),
+        ("get a b c\r\n", &["a", "c"]),
+        ("get a b a\r\n", &["a", "b", "a"]),
+        ("get a\rb c\r\n", &["a\rb"]),
+        ("get get\r\n", &["get"]),
+    ] {
+        assert!(is_reply_to(line.as_bytes(), &reply(keys)), "{line:?} {keys:?}");
+    }
+    for (line, keys) in [
+        ("get a\r\n", &["b"][..]),
+        ("get a\r\n", &["ab"]),
+        ("get ab\r\n", &["a"]),
+        ("get a\r\n", &["a", "a"]),
+        ("get a\r\n", &["a", "b"]),
+        ("gets a\r\n", &["gets"]),
+        ("gat 60 a\r\n", &["60"]),
+        ("gat 60 a\r\n", &["gat"]),
+        ("get a b c\r\n", &["b", "a"]),
+        ("get a b c\r\n", &["a", "d"]),
+        ("get k 0\r\n", &["0", "k"]),
+    ] {
+        assert!(!is_reply_to(line.as_bytes(), &reply(keys)), "{line:?} {keys:?}");
+    }
+    for other in ["SERVER_ERROR out of memory\r\n", "END\r\n"] {
+        assert!(is_reply_to(b"get a\r\n", other.as_bytes()));
+    }
+    // An error may stand behind a value; what looks like an item inside a value is none.
+    assert!(is_reply_to(b"get a\r\n", b"VALUE a 0 1\r\nx\r\nSERVER_ERROR x\r\n"));
+    assert!(is_reply_to(b"get a\r\n", b"VALUE a 0 13\r\nVALUE b 0 1\r\n\r\nEND\r\n"));
+}

@@ -179,4 +179,15 @@ fn reads_integers_and_knows_errors() {
     }
     assert!(is_error(b"-ERR x\r\n") && is_error(b"!5\r\nERR x\r\n"));
     assert!(!is_error(b"+OK\r\n") && !is_error(b""));
+    for (reply, word) in [
+        (&b"-LOADING Redis is loading the dataset in memory\r\n"[..], Some(&b"LOADING"[..])),
+        (b"-OOM\r\n", Some(b"OOM")),
+        (b"!9\r\nBUSY x\r\ny\r\n", Some(b"BUSY")),
+        (b"-\r\n", Some(b"")),
+        (b"!", None),
+        (b"+LOADING x\r\n", None),
+        (b"", None),
+    ] {
+        assert_eq!(error_word(reply), word, "{}", reply.escape_ascii());
+    }
 }

@@ -1,0 +1,91 @@
+//! What a connection gives up, and when.
+//!
+//! | what | after |
+//! |---|---|
+//! | a request | its time limit, from queueing; its entry stays to swallow the late reply |
+//! | a link on which a request expired | another `timeout` without a byte |
+//! | a link that had been idle | half of `timeout` without a byte, so that there is time to ask again |
+//! | an attempt to connect | `connect_timeout` |
+//! | a link to a server that was ejected meanwhile | at once |
+
+use std::time::Instant;
+
+use super::{Connection, IDLE, Reason, Time};
+
+impl Connection {
+    /// When a request must be answered.
+    pub(super) fn deadline(&self, time: Time) -> Option<Instant> {
+        match time {
+            Time::Usual => self.server.timeout.map(|t| self.pass.now() + t),
+            Time::Slow => self.server.slow_timeout.map(|t| self.pass.now() + t),
+            Time::Until(deadline) => deadline,
+        }
+    }
+
+    /// Before a request is queued: notes when it is the first after a long silence.
+    pub(super) fn rouse(&self) {
+        if self.in_flight.borrow().is_empty() && self.pass.now() >= self.heard.get() + IDLE && self.is_up() {
+            self.roused.set(Some(self.pass.now()));
+        }
+    }
+
+    /// Called by the worker's ticker, and when a server was ejected: gives up what is overdue. True while something has a
+    /// deadline.
+    pub fn check_deadlines(&self, now: Instant) -> bool {
+        let by = self.connect_by.get();
+        if by.is_some_and(|by| by <= now) {
+            let limit = self.server.connect_timeout.unwrap_or_default();
+            self.give_up(Reason::ConnectTimedOut(limit.as_millis()));
+        }
+        self.expire(now);
+        self.check_link(now);
+        let reconnects = self.reconnect_when_due(now);
+        let in_flight = self.in_flight.borrow();
+        by.is_some() || reconnects || in_flight.has_expired() || in_flight.soonest().is_some()
+    }
+
+    fn check_link(&self, now: Instant) {
+        let in_flight = self.in_flight.borrow();
+        let (some, expired) = (!in_flight.is_empty(), in_flight.has_expired());
+        drop(in_flight);
+        if !self.is_up() {
+            if expired {
+                // No reply to them can come, and they must not be sent any more; others may need their room.
+                self.forget_expired();
+            }
+            return;
+        }
+        if some && self.health.is_ejected() {
+            return self.give_up(Reason::Ejected);
+        }
+        let Some(timeout) = self.server.timeout else { return };
+        if self.roused.get().is_some_and(|asked| asked + timeout / 2 <= now) {
+            self.give_up(Reason::Silent((timeout / 2).as_millis()));
+        } else if expired && self.heard.get() + timeout <= now {
+            self.give_up(Reason::Silent(timeout.as_millis()));
+        }
+    }
+
+    pub(super) fn give_up(&self, reason: Reason) {
+        self.broken.borrow_mut().get_or_insert(reason);
+        self.wake();
+    }
+
+    fn expire(&self, now: Instant) {
+        let had_expired = self.in_flight.borrow().has_expired();
+        let overdue = self.in_flight.borrow_mut().expire(now);
+        let Some(first) = overdue.first() else { return };
+        if !had_expired {
+            self.heard.set(now);
+        }
+        let limit = self.server.timeout.or(self.server.slow_timeout).unwrap_or_default();
+        let reason = Reason::TimedOut(limit.as_millis());
+        self.health.failed(first.deadline - limit, &reason, "no reply in time");
+        for request in overdue {
+            self.cells().server_timedout.increment();
+            if let Some(requester) = request.requester {
+                requester.fail(request.ticket, &self.failure(&reason));
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What becomes of requests whose connection was lost or not made, and when it is tried again.
+//!
+//! | a request | the server stays | the server was ejected |
+//! |---|---|---|
+//! | not a byte of it written, connection lost | goes out on the next connection | offered to another server |
+//! | not a byte of it written, no connection made | fails | offered to another server |
+//! | written, a read, for the first time, within the retry budget | goes out again on the next connection | offered to another server |
+//! | written, anything else | fails: whether the server ran it cannot be known | fails |
+//! | expired | is forgotten | is forgotten |
+//!
+//! What goes out again keeps its place in the order. After an attempt that failed the next one waits, each time longer;
+//! meanwhile requests fail at once with the reason of that attempt. One attempt more is made when the wait is over if a
+//! request was turned away meanwhile, or at once when another connection has heard from the server.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Ticket};
+use crate::backend::in_flight::Taken;
+use crate::health::Backoff;
+
+/// Wait after the first failed attempt.
+const FIRST_DELAY: Duration = Duration::from_millis(10);
+/// Connections lost in a row, without having heard from the server, after which requests do not wait for the next one.
+const UNHEARD: u32 = 2;
+
+/// How a connection fares.
+pub(super) struct Recovery {
+    backoff: RefCell<Backoff>,
+    /// No attempt before this.
+    retry_at: Cell<Option<Instant>>,
+    /// A request was turned away since the last attempt.
+    wanted: Cell<bool>,
+    /// The server's count of recoveries at the last attempt.
+    recoveries: Cell<u64>,
+    /// Why the last attempt failed.
+    reason: RefCell<Option<Reason>>,
+    /// When the attempt that made the link began.
+    begun: Cell<Option<Instant>>,
+    /// Links made and lost since the server was last heard.
+    unheard: Cell<u32>,
+}
+
+impl Recovery {
+    pub(super) fn new(max_delay: Duration) -> Self {
+        let seed = std::ptr::from_ref(&max_delay) as u64 ^ std::process::id() as u64;
+        Self {
+            backoff: RefCell::new(Backoff::new(FIRST_DELAY.min(max_delay), max_delay, 2.0, 0.3, seed)),
+            retry_at: Cell::new(None),
+            wanted: Cell::new(false),
+            recoveries: Cell::new(0),
+            reason: RefCell::default(),
+            begun: Cell::new(None),
+            unheard: Cell::new(0),
+        }
+    }
+
+    pub(super) fn connected(&self, begun: Instant) {
+        self.begun.set(Some(begun));
+        self.unheard.set(self.unheard.get() + 1);
+    }
+
+    pub(super) fn answered(&self) {
+        if self.unheard.replace(0) > 0 {
+            self.backoff.borrow_mut().reset();
+        }
+    }
+}
+
+/// What becomes of a request.
+enum Fate {
+    /// It was not written, and is as soon as there is a link.
+    Stays,
+    /// It was written, and is written again.
+    Again,
+    /// It is offered to another server.
+    Offered,
+    Fails,
+}
+
+/// A request that this connection has done with.
+struct Gone {
+    requester: Rc<dyn Requester>,
+    ticket: Ticket,
+    lost: Option<Lost>,
+}
+
+type Asked = Taken<Rc<dyn Requester>>;
+
+impl Connection {
+    /// No attempt to connect is to be made yet.
+    pub(super) fn is_backing_off(&self) -> bool {
+        let Some(until) = self.recovery.retry_at.get() else { return false };
+        if self.pass.now() < until && self.recovery.recoveries.get() == self.health.recoveries() {
+            return true;
+        }
+        self.recovery.retry_at.set(None);
+        false
+    }
+
+    /// Fails what is queued with the reason of the last attempt.
+    pub(super) fn turn_away(&self) {
+        if self.in_flight.borrow().is_empty() {
+            return;
+        }
+        self.recovery.wanted.set(true);
+        self.pass.watch_deadlines();
+        let reason = self.recovery.reason.borrow().clone().unwrap_or(Reason::Closed);
+        self.fail_queued(&reason);
+    }
+
+    /// Tries again when the wait is over and somebody has asked. True while that is to come.
+    pub(super) fn reconnect_when_due(&self, now: Instant) -> bool {
+        let Some(until) = self.recovery.retry_at.get().filter(|_| self.recovery.wanted.get()) else { return false };
+        if until <= now && !self.health.is_ejected() {
+            self.recovery.retry_at.set(None);
+            self.eager.set(true);
+            self.wake();
+            return false;
+        }
+        until > now
+    }
+
+    fn back_off(&self, reason: Reason) {
+        let delay = self.recovery.backoff.borrow_mut().next();
+        self.recovery.retry_at.set(Some(Instant::now() + delay));
+        self.recovery.wanted.set(false);
+        self.recovery.recoveries.set(self.health.recoveries());
+        *self.recovery.reason.borrow_mut() = Some(reason);
+    }
+
+    pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
+        self.cells().server_err.increment();
+        self.back_off(reason.clone());
+        self.health.failed(begun, &reason, "cannot connect");
+        let waited = !self.in_flight.borrow().is_empty();
+        self.recovery.wanted.set(waited);
+        if waited {
+            self.pass.watch_deadlines();
+        }
+        self.fail_queued(&reason);
+    }
+
+    pub(super) fn disconnected(&self, reason: Reason) {
+        *self.link.borrow_mut() = None;
+        *self.inbound.borrow_mut() = Inbound::default();
+        *self.measure.borrow_mut() = Measure::default();
+        self.roused.set(None);
+        let cells = self.cells();
+        cells.server_connections.sub(1);
+        match reason {
+            Reason::Closed => cells.server_eof.increment(),
+            Reason::Moved => {}
+            _ => cells.server_err.increment(),
+        }
+        let (pool, server) = (&self.server.pool, &self.server.name);
+        if reason == Reason::Closed && self.in_flight.borrow().is_empty() {
+            tracing::debug!(pool, server, "server closed an idle connection");
+            return self.wake_waiting();
+        }
+        if reason.is_failure() {
+            let begun = self.recovery.begun.get().unwrap_or_else(Instant::now);
+            self.health.failed(begun, &reason, "connection lost");
+        } else {
+            tracing::debug!(pool, server, %reason, "connection given up");
+        }
+        // A server that takes connections only to drop them is not asked in circles.
+        if self.recovery.unheard.get() >= UNHEARD {
+            self.back_off(reason.clone());
+            return self.fail_queued(&reason);
+        }
+        let (ejected, now) = (self.health.is_ejected(), Instant::now());
+        let gone = self.sort(|asked| self.fate_of_lost(asked, ejected, now));
+        self.tell(gone, &reason);
+    }
+
+    fn fate_of_lost(&self, asked: &Asked, ejected: bool, now: Instant) -> Fate {
+        let entry = &asked.entry;
+        if entry.expired {
+            return Fate::Fails;
+        }
+        if asked.written == 0 {
+            return if ejected { Fate::Offered } else { Fate::Stays };
+        }
+        let in_time = entry.deadline.is_none_or(|deadline| deadline > now);
+        if entry.kept == 0 || entry.attempts > 0 || !in_time {
+            return Fate::Fails;
+        }
+        if !self.health.may_repeat() {
+            self.cells().server_retries_denied.increment();
+            return Fate::Fails;
+        }
+        self.cells().server_retries.increment();
+        if ejected { Fate::Offered } else { Fate::Again }
+    }
+
+    /// Fails everything that is queued; nothing of it was written.
+    fn fail_queued(&self, reason: &Reason) {
+        let ejected = self.health.is_ejected();
+        let gone = self.sort(|asked| {
+            let untouched = asked.written == 0 && !asked.entry.expired;
+            if ejected && untouched { Fate::Offered } else { Fate::Fails }
+        });
+        self.tell(gone, reason);
+    }
+
+    pub(super) fn forget_expired(&self) {
+        // Their requesters have been told.
+        self.sort(|asked| if asked.entry.expired { Fate::Fails } else { Fate::Stays });
+        self.wake_waiting();
+    }
+
+    /// Takes both queues apart and puts back, in their order, those requests that remain.
+    fn sort(&self, fate: impl Fn(&Asked) -> Fate) -> Vec<Gone> {
+        let (orphaned, all) = self.in_flight.borrow_mut().take_apart();
+        let mut out = self.out.replace(Outbound::keeping());
+        let mut copies = self.replay.take();
+        out.advance(orphaned);
+        let mut gone = Vec::new();
+        for asked in all {
+            let fate = fate(&asked);
+            let copy = copies.front(asked.entry.kept).to_vec();
+            copies.release(asked.entry.kept);
+            let unwritten = out.take(asked.bytes - asked.written);
+            match fate {
+                Fate::Stays => self.put_back(asked.entry, &copy, |out| out.push(unwritten, &self.pass), asked.bytes),
+                Fate::Again => {
+                    let mut entry = asked.entry;
+                    entry.attempts += 1;
+                    let whole = crate::io::Payload::Borrowed(&copy);
+                    self.put_back(entry, &copy, |out| out.push(whole, &self.pass), asked.bytes);
+                }
+                Fate::Offered | Fate::Fails => {
+                    let entry = asked.entry;
+                    let Some(requester) = entry.requester else { continue };
+                    let lost = matches!(fate, Fate::Offered).then(|| Lost {
+                        bytes: if asked.written == 0 { unwritten.into_bytes() } else { copy.into() },
+                        expect: entry.expect,
+                        repeatable: entry.kept > 0,
+                        attempts: entry.attempts,
+                        deadline: entry.deadline,
+                    });
+                    gone.push(Gone { requester, ticket: entry.ticket, lost });
+                }
+            }
+        }
+        out.clear(&self.pass);
+        self.count_queues();
+        gone
+    }
+
+    fn put_back(
+        &self,
+        mut entry: Entry<Rc<dyn Requester>>,
+        copy: &[u8],
+        write: impl FnOnce(&mut Outbound),
+        bytes: usize,
+    ) {
+        write(&mut self.out.borrow_mut());
+        entry.kept = if copy.is_empty() { 0 } else { self.replay.borrow_mut().keep(copy) };
+        self.in_flight.borrow_mut().push(entry, bytes);
+    }
+
+    fn tell(&self, gone: Vec<Gone>, reason: &Reason) {
+        for Gone { requester, ticket, lost } in gone {
+            let failure = Failure { lost: lost.as_ref(), ..self.failure(reason) };
+            requester.fail(ticket, &failure);
+        }
+        self.wake_waiting();
+    }
+}

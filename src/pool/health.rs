@@ -1,0 +1,322 @@
+//! The health of one pool, decided once for the whole process.
+//!
+//! ```text
+//!   connections of every worker ──failed──┐
+//!   probes ──────────────────────probed───┼──► Group (under a lock) ──changed──► Routing ──published──► every worker
+//!   time ────────────────────────tick─────┘                      └──► event: one line of the log
+//! ```
+//! The lock is taken when something fails, at probes and at steps of a return; never on the way of a request. Whoever
+//! reports a failure finds the new map published when its call returns.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+
+use super::Routing;
+use crate::backend::{Reason, ServerHealth};
+use crate::config::{OnEjected, OnReadmit, PoolSettings, Settings};
+use crate::health::{Group, Policy, Report, RetryBudget, Standing, Transition};
+use crate::telemetry::{Event, Events, What, wall_clock};
+
+/// Called after a server was ejected or came back.
+type Notify = Box<dyn Fn() + Send + Sync>;
+
+/// One pool's health, shared by all workers and by what probes its servers.
+pub struct PoolHealth {
+    settings: Arc<PoolSettings>,
+    /// Changes only through [`PoolHealth::update`].
+    group: Mutex<Group>,
+    routing: Arc<ArcSwap<Routing>>,
+    servers: Vec<Mark>,
+    events: Arc<Events>,
+    notify: OnceLock<Notify>,
+}
+
+/// What the request path sees of one server.
+#[derive(Default)]
+#[repr(align(128))]
+struct Mark {
+    /// Failures since its last good reply; almost always 0.
+    failures: AtomicU32,
+    /// How often it has come back from failing.
+    recoveries: AtomicU64,
+}
+
+impl PoolHealth {
+    /// The health of all pools, in the order of the settings.
+    pub fn of_all(settings: &Settings, events: &Arc<Events>) -> Vec<Arc<Self>> {
+        settings.pools.iter().map(|pool| Self::new(Arc::new(pool.clone()), events.clone())).collect()
+    }
+
+    /// With all servers live.
+    pub fn new(settings: Arc<PoolSettings>, events: Arc<Events>) -> Arc<Self> {
+        let servers = settings.servers.len();
+        let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let group = Group::new(policy(&settings), servers, seed ^ u64::from(std::process::id()));
+        let routing = Routing::build(&settings, vec![Standing::Live; servers]);
+        Arc::new(Self {
+            group: Mutex::new(group),
+            routing: Arc::new(ArcSwap::from_pointee(routing)),
+            servers: (0..servers).map(|_| Mark::default()).collect(),
+            settings,
+            events,
+            notify: OnceLock::new(),
+        })
+    }
+
+    /// `notify` is called, outside the lock, after each change of the map.
+    pub fn on_change(&self, notify: impl Fn() + Send + Sync + 'static) {
+        // A second one would have to come from a second start.
+        let _ = self.notify.set(Box::new(notify));
+    }
+
+    pub fn settings(&self) -> &Arc<PoolSettings> {
+        &self.settings
+    }
+
+    /// The map as it is now.
+    pub fn routing(&self) -> &Arc<ArcSwap<Routing>> {
+        &self.routing
+    }
+
+    /// A connection was lost or not made, or a request timed out; `begun`: when what failed began.
+    pub fn failed(&self, server: usize, begun: Instant, reason: &Reason, what: &'static str) {
+        let failures = self.servers[server].failures.fetch_add(1, Relaxed) + 1;
+        let (pool, name) = (&self.settings.name, &self.settings.servers[server].name);
+        match failures {
+            1 => tracing::warn!(pool, server = name, %reason, "{what}"),
+            _ => tracing::debug!(pool, server = name, %reason, failures, "{what}"),
+        }
+        if self.settings.health.eject {
+            self.update(|group| {
+                let why = format!("{what}: {reason}");
+                group.failed(server, begun, Instant::now(), &why).map(|t| (server, t)).into_iter().collect()
+            });
+        }
+    }
+
+    /// A good reply came.
+    pub fn answered(&self, server: usize) {
+        let mark = &self.servers[server];
+        if mark.failures.load(Relaxed) == 0 {
+            return;
+        }
+        let failures = mark.failures.swap(0, Relaxed);
+        if failures == 0 {
+            return;
+        }
+        mark.recoveries.fetch_add(1, Relaxed);
+        let (pool, name) = (&self.settings.name, &self.settings.servers[server].name);
+        tracing::info!(pool, server = name, failures, "the server answers again");
+        self.lock().answered(server);
+    }
+
+    /// A probe has ended, well or with a reason.
+    pub fn probed(&self, server: usize, result: Result<(), String>) {
+        if result.is_ok() && self.servers[server].failures.load(Relaxed) > 0 {
+            // Connections that wait before they try again need wait no longer.
+            self.servers[server].recoveries.fetch_add(1, Relaxed);
+        }
+        self.update(|group| {
+            let result = result.as_ref().copied().map_err(|why| &why[..]);
+            group.probed(server, result, Instant::now()).map(|t| (server, t)).into_iter().collect()
+        });
+    }
+
+    /// Nothing is missing for this server's return but that it is emptied.
+    pub fn wants_flush(&self, server: usize) -> bool {
+        self.lock().wants_flush(server)
+    }
+
+    /// The server was emptied, or could not be.
+    pub fn flushed(&self, server: usize, result: Result<(), String>) {
+        self.update(|group| {
+            let result = result.as_ref().copied().map_err(|why| &why[..]);
+            group.flushed(server, result, Instant::now()).map(|t| (server, t)).into_iter().collect()
+        });
+    }
+
+    /// Lets the shares of returning servers grow; says when to call next.
+    pub fn tick(&self) -> Option<Instant> {
+        self.update(|group| group.tick(Instant::now()));
+        self.lock().next_tick()
+    }
+
+    /// What there is to say about a server.
+    pub fn report(&self, server: usize) -> Report {
+        self.lock().report(server)
+    }
+
+    /// Ejections so far, of all servers.
+    pub fn ejections(&self) -> u64 {
+        self.lock().ejections()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Group> {
+        // A panic ends the process, and the state is plain numbers.
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Group) -> Vec<(usize, Transition)>) {
+        let mut group = self.lock();
+        let transitions = change(&mut group);
+        let moved = transitions.iter().any(|(_, t)| t.moves_keys());
+        if moved {
+            // Under the lock, so that the map published last is that of the last change.
+            let standings = (0..self.servers.len()).map(|server| group.standing(server)).collect();
+            self.routing.store(Arc::new(Routing::build(&self.settings, standings)));
+        }
+        drop(group);
+        for (server, transition) in transitions {
+            if let Transition::Returning { .. } | Transition::Readmitted { .. } = transition {
+                self.servers[server].recoveries.fetch_add(1, Relaxed);
+            }
+            if let Some(event) = self.event(server, transition) {
+                self.events.record(event);
+            }
+        }
+        if let (true, Some(notify)) = (moved, self.notify.get()) {
+            notify();
+        }
+    }
+
+    fn event(&self, server: usize, transition: Transition) -> Option<Event> {
+        let (what, why, since, until) = match transition {
+            Transition::Ejected { why, since, until } => (What::Ejected, why, since, Some(until)),
+            Transition::Kept { why, since } => (What::Kept, why, since, None),
+            Transition::NotFlushed { why, since } => (What::NotFlushed, why, since, None),
+            Transition::Returning { since, until, .. } => (What::Returning, String::new(), since, Some(until)),
+            Transition::Readmitted { since } => (What::Readmitted, String::new(), since, None),
+            Transition::Grown { .. } => return None,
+        };
+        Some(Event {
+            at: SystemTime::now(),
+            pool: self.settings.name.clone(),
+            server: self.settings.servers[server].name.clone(),
+            what,
+            why,
+            since: Some(wall_clock(since)),
+            until: until.map(wall_clock),
+        })
+    }
+}
+
+fn policy(settings: &PoolSettings) -> Policy {
+    let health = &settings.health;
+    // A share can grow only where the rest of the keys has somewhere to go.
+    let shared = matches!(health.on_ejected, OnEjected::Rehash | OnEjected::Pool(_));
+    Policy {
+        failure_limit: health.failure_limit,
+        retry_timeout: health.retry_timeout,
+        max_ejected_percent: health.max_ejected_percent,
+        probe_successes: health.probe_successes,
+        quarantine: match health.on_readmit {
+            OnReadmit::Quarantine(time) => time,
+            OnReadmit::Keep | OnReadmit::Flush => Default::default(),
+        },
+        flush: health.on_readmit == OnReadmit::Flush,
+        slow_start: if shared { health.slow_start } else { Default::default() },
+    }
+}
+
+/// One server's health as the connections of one worker see it.
+pub(super) struct Seen {
+    pub health: Arc<PoolHealth>,
+    pub server: usize,
+    /// The worker's, for the whole pool.
+    pub budget: Rc<RetryBudget>,
+}
+
+impl ServerHealth for Seen {
+    fn failed(&self, begun: Instant, reason: &Reason, what: &'static str) {
+        self.health.failed(self.server, begun, reason, what);
+    }
+
+    fn answered(&self) {
+        self.health.answered(self.server);
+    }
+
+    fn is_ejected(&self) -> bool {
+        !self.health.routing.load().standing(self.server).is_live()
+    }
+
+    fn recoveries(&self) -> u64 {
+        self.health.servers[self.server].recoveries.load(Relaxed)
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.budget.withdraw()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::io::Write;
+
+    fn health(keys: &str) -> Arc<PoolHealth> {
+        let text = format!(
+            "pools:\n  p:\n    listen: 127.0.0.1:1\n{keys}    servers:\n      - 127.0.0.1:7001 one\n      - 127.0.0.1:7002 two\n"
+        );
+        let settings = config::parse("test", &text).expect("valid").settings;
+        PoolHealth::of_all(&settings, &Arc::default()).remove(0)
+    }
+
+    /// Collects log lines.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_takes_one_line_of_the_log_and_its_return_another() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(log);
+        let health = health("");
+        for _ in 0..50 {
+            health.failed(1, Instant::now(), &Reason::Closed, "connection lost");
+        }
+        health.answered(1);
+        health.answered(1);
+        let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("connection lost"), "{text}");
+        assert!(lines[1].contains("INFO") && lines[1].contains("answers again") && lines[1].contains("failures=50"));
+        assert!(health.routing().load().is_calm(), "without auto_eject_hosts nothing is ejected");
+    }
+
+    #[test]
+    fn whoever_reports_the_last_failure_finds_the_server_gone() {
+        let health = health("    auto_eject_hosts: true\n    on_readmit: keep\n");
+        let told = Arc::new(AtomicU32::new(0));
+        let count = told.clone();
+        health.on_change(move || {
+            count.fetch_add(1, Relaxed);
+        });
+        let budget = Rc::new(RetryBudget::new(10));
+        let seen = Seen { health: health.clone(), server: 0, budget };
+        for limit in [false, true] {
+            seen.failed(Instant::now(), &Reason::Closed, "connection lost");
+            assert_eq!(seen.is_ejected(), limit);
+        }
+        assert!((0..1000u32).all(|p| health.routing().load().way(p << 22) == crate::pool::Way::Server(1)));
+        assert_eq!((told.load(Relaxed), health.ejections()), (1, 1));
+        assert!(health.report(0).why.contains("Connection closed by the server"));
+    }
+}

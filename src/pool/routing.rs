@@ -1,0 +1,185 @@
+//! Where the keys of a pool go at the moment. Immutable: an ejection, a return, each step of a return publishes a new one.
+//!
+//! | `on_ejected` | keys of an ejected server | keys of a returning one |
+//! |---|---|---|
+//! | `rehash` | the ring of those that are left | its share by the ring with it, the others by the ring without it |
+//! | a pool | that pool's ring | its share to itself, the others to that pool |
+//! | `fail_fast`, `miss` | nowhere: the session answers | all to itself |
+
+use crate::config::{OnEjected, PoolSettings};
+use crate::health::Standing;
+use crate::ring::Ring;
+
+/// Where a key leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To this server.
+    Server(usize),
+    /// To the pool that stands in for this server.
+    StandIn(usize),
+    /// This server has it, and is ejected.
+    Ejected(usize),
+    /// No server is left.
+    Nowhere,
+}
+
+/// The map of one pool.
+#[derive(Debug)]
+pub struct Routing {
+    /// Under `rehash` of the live and the returning servers, otherwise of all.
+    ring: Ring,
+    /// Under `rehash`, while a server returns: of the live ones only.
+    without_returning: Option<Ring>,
+    standings: Vec<Standing>,
+    /// Every server is live.
+    calm: bool,
+    on_ejected: OnEjected,
+}
+
+impl Routing {
+    /// The map for these standings, in ring order.
+    pub fn build(settings: &PoolSettings, standings: Vec<Standing>) -> Self {
+        let servers = settings.ring_servers();
+        let ring = |live: &dyn Fn(Standing) -> bool| {
+            Ring::build(settings.distribution, &servers, |server| live(standings[server]))
+        };
+        let on_ejected = settings.health.on_ejected;
+        let rehash = on_ejected == OnEjected::Rehash;
+        let returning = standings.iter().any(|s| matches!(s, Standing::Returning(_)));
+        let live_ones = standings.contains(&Standing::Live);
+        Self {
+            ring: if rehash { ring(&|s| s.is_live()) } else { ring(&|_| true) },
+            // Without a live server the returning ones have no one to share with.
+            without_returning: (rehash && returning && live_ones).then(|| ring(&|s| s == Standing::Live)),
+            calm: standings.iter().all(|s| *s == Standing::Live),
+            standings,
+            on_ejected,
+        }
+    }
+
+    /// The ring that decides first.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// Every server has all of its traffic.
+    #[inline]
+    pub fn is_calm(&self) -> bool {
+        self.calm
+    }
+
+    pub fn standing(&self, server: usize) -> Standing {
+        self.standings[server]
+    }
+
+    /// Where this point of the ring leads.
+    #[inline]
+    pub fn way(&self, point: u32) -> Way {
+        match self.ring.server(point) {
+            Some(server) if self.calm => Way::Server(server),
+            Some(server) => self.way_past(server, point),
+            None => Way::Nowhere,
+        }
+    }
+
+    fn way_past(&self, server: usize, point: u32) -> Way {
+        let to_itself = match self.standings[server] {
+            Standing::Live => true,
+            Standing::Returning(share) => percentile(point) < u32::from(share),
+            Standing::Ejected => false,
+        };
+        if to_itself {
+            return Way::Server(server);
+        }
+        let returning = self.standings[server].is_live();
+        match (self.on_ejected, &self.without_returning) {
+            (OnEjected::Rehash, Some(others)) => others.server(point).map_or(Way::Nowhere, Way::Server),
+            (OnEjected::Pool(_), _) => Way::StandIn(server),
+            // It has nobody to share with.
+            _ if returning => Way::Server(server),
+            _ => Way::Ejected(server),
+        }
+    }
+}
+
+/// Spreads points evenly over 0 to 99, independently of where they lie on the ring: the same keys every time.
+fn percentile(point: u32) -> u32 {
+    ((u64::from(point.wrapping_mul(0x9E37_79B1) >> 8) * 100) >> 24) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn settings(on_ejected: OnEjected, servers: usize) -> PoolSettings {
+        let list: String = (0..servers).map(|i| format!("      - 127.0.0.1:{} server{i}\n", 7000 + i)).collect();
+        let text = format!("pools:\n  p:\n    listen: 127.0.0.1:1\n    servers:\n{list}");
+        let mut pool = config::parse("test", &text).expect("valid").settings.pools.remove(0);
+        pool.health.on_ejected = on_ejected;
+        pool
+    }
+
+    fn points() -> impl Iterator<Item = u32> {
+        (0..20_000u32).map(|i| i.wrapping_mul(2_654_435_761))
+    }
+
+    fn standings(servers: usize, special: Standing) -> Vec<Standing> {
+        let mut all = vec![Standing::Live; servers];
+        all[0] = special;
+        all
+    }
+
+    #[test]
+    fn a_share_of_the_returning_servers_keys_goes_to_it_and_only_grows() {
+        for on_ejected in [OnEjected::Rehash, OnEjected::Pool(1)] {
+            let settings = settings(on_ejected, 3);
+            let home = Routing::build(&settings, vec![Standing::Live; 3]);
+            let mine: Vec<u32> = points().filter(|p| home.way(*p) == Way::Server(0)).collect();
+            let mut before = Vec::new();
+            for share in [10, 30, 50, 90] {
+                let routing = Routing::build(&settings, standings(3, Standing::Returning(share)));
+                let now: Vec<u32> = mine.iter().copied().filter(|p| routing.way(*p) == Way::Server(0)).collect();
+                let percent = now.len() * 100 / mine.len();
+                assert!(percent.abs_diff(share.into()) < 5, "{percent} of {share}");
+                assert!(before.iter().all(|p| now.contains(p)), "no key goes back");
+                before = now;
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_an_ejected_server() {
+        let (standings, ways) = (standings(3, Standing::Ejected), |on_ejected| {
+            let home = Routing::build(&settings(on_ejected, 3), vec![Standing::Live; 3]);
+            (home, settings(on_ejected, 3))
+        });
+        for (on_ejected, expected) in [
+            (OnEjected::FailFast, Some(Way::Ejected(0))),
+            (OnEjected::Miss, Some(Way::Ejected(0))),
+            (OnEjected::Pool(1), Some(Way::StandIn(0))),
+            (OnEjected::Rehash, None),
+        ] {
+            let (home, settings) = ways(on_ejected);
+            let routing = Routing::build(&settings, standings.clone());
+            for point in points() {
+                let way = routing.way(point);
+                assert_ne!(way, Way::Server(0));
+                match (home.way(point), expected) {
+                    (Way::Server(0), Some(expected)) => assert_eq!(way, expected),
+                    (Way::Server(0), None) => assert!(matches!(way, Way::Server(1 | 2))),
+                    (other, Some(_)) => assert_eq!(way, other, "keys of others stay"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_all_ejected_there_is_no_way_and_a_lone_returning_server_takes_all() {
+        let settings = settings(OnEjected::Rehash, 2);
+        assert_eq!(Routing::build(&settings, vec![Standing::Ejected; 2]).way(7), Way::Nowhere);
+        let routing = Routing::build(&settings, vec![Standing::Returning(10), Standing::Ejected]);
+        assert!(points().all(|p| routing.way(p) == Way::Server(0)));
+    }
+}
