@@ -12,8 +12,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -78,13 +78,14 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     if let Some(socket) = stats_socket {
         server.add_service(StatsPort { socket: Some(socket), stats });
     }
-    // Connections to addresses that a name no longer has stay until they end by themselves.
-    let mut names = Names::new(Arc::new(|_| ()));
+    let bells = Arc::new(OnceLock::<Vec<Bell>>::new());
+    let ring = bells.clone();
+    let mut names = Names::new(Arc::new(move |_| ring.get().into_iter().flatten().for_each(Bell::addresses_changed)));
     let endpoints = endpoints(&settings, &mut names);
     if let Some(resolver) = names.resolver(settings.resolver) {
         server.add_service(NameService(resolver));
     }
-    server.add_service(DataPlane { settings, endpoints, listeners, health, cells, banner: process.banner });
+    server.add_service(DataPlane { settings, endpoints, bells, listeners, health, cells, banner: process.banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
     drop(pid_file);
     Ok(())
@@ -256,6 +257,8 @@ struct DataPlane {
     settings: Arc<Settings>,
     /// By pool, then by server in ring order; `None`: a local one, which has its address when it has started.
     endpoints: Vec<Vec<Option<Endpoint>>>,
+    /// Rung when addresses change; filled in when the workers have started.
+    bells: Arc<OnceLock<Vec<Bell>>>,
     listeners: Vec<Listener>,
     /// By pool.
     health: Vec<Arc<PoolHealth>>,
@@ -276,8 +279,10 @@ impl DataPlane {
             workers.push(worker);
             threads.push(thread);
         }
+        let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+        let _ = self.bells.set(bells.clone());
         for pool in &self.health {
-            let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+            let bells = bells.clone();
             pool.on_change(move || bells.iter().for_each(Bell::health_changed));
         }
         Ok((workers, Running { threads, _local: local }))

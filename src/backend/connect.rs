@@ -32,6 +32,16 @@ pub async fn connect(server: &Server) -> Result<Stream, Reason> {
     Ok(stream)
 }
 
+/// Whether new connections would lead to the same address as this one.
+pub fn is_current(endpoint: &Endpoint, stream: &Stream) -> bool {
+    match (endpoint, stream) {
+        (Endpoint::Tcp(Host::Name(name, _)), Stream::Tcp(stream)) => {
+            stream.peer_addr().is_ok_and(|peer| Some(peer.ip()) == name.current())
+        }
+        _ => true,
+    }
+}
+
 /// A connection in the making. When it fails, or its time is up, the name of the server is worth another look: its
 /// address may be another's by now.
 struct Attempt<'a> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::need;
+use crate::support::fleet::{Dialect, Fleet};
 use crate::support::process::Port;
-use crate::support::{Dns, Outrigger, Pool, Says, Server, eventually};
+use crate::support::{Dns, Outrigger, PATIENCE, Pool, Says, Server, eventually};
 
 /// Two redis-servers that differ in their address only: 127.0.0.1 and 127.0.0.2.
 fn twins() -> Option<[Server; 2]> {
@@ -95,7 +96,6 @@ fn a_server_that_went_to_another_address_is_found_there_when_connections_fail() 
 }
 
 #[test]
-#[ignore = "connections are not retired yet when the addresses of their server change"]
 fn a_server_that_goes_to_another_address_is_followed_without_a_failed_request_and_no_key_moves() {
     let (dns, [old, new], other) = (Dns::start(), need!(twins()), need!(Server::redis()));
     dns.says("moves.test", Says::addresses(&["127.0.0.1"], 1));
@@ -118,6 +118,27 @@ fn a_server_that_goes_to_another_address_is_followed_without_a_failed_request_an
     });
     assert_eq!((keys(&old), keys(&other)), (of_old, of_other));
     assert_eq!(log_lines(&proxy, "has new addresses"), 1);
+}
+
+#[test]
+fn a_server_that_goes_back_and_forth_fails_no_request_of_many_clients() {
+    let (dns, [one, two]) = (Dns::start(), need!(twins()));
+    dns.says("cache.test", Says::addresses(&["127.0.0.1"], 1));
+    let proxy = start(&dns, pool(&[named("cache.test", &one)]).set("server_connections: 2"));
+    let fleet = Fleet::sail(8, Dialect::Redis, &proxy.address_of(0), PATIENCE);
+    let busy = |server: &Server| {
+        let connections = server.client().ask("INFO clients");
+        let count = connections.split("connected_clients:").nth(1).unwrap();
+        // One is this client.
+        count.split("\\r").next().unwrap().parse::<u32>().unwrap() > 1
+    };
+    for (address, from, to) in [("127.0.0.2", &one, &two), ("127.0.0.1", &two, &one), ("127.0.0.2", &one, &two)] {
+        dns.says("cache.test", Says::addresses(&[address], 1));
+        eventually("the move", || (busy(to) && !busy(from)).then_some(()));
+    }
+    let seen = fleet.land();
+    assert!(seen.matched > 100, "{}", seen.matched);
+    assert!(seen.errors.is_empty() && seen.wrong.is_empty(), "{:?} {:?}", seen.errors, seen.wrong);
 }
 
 #[test]
