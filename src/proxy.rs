@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bind listeners ──► daemonise ──► Server::run ─┬─ data plane: workers, accept loops
+//!                                                 ├─ names: addresses of servers
 //!                                                 ├─ statistics port
 //!                                                 └─ signals: HUP, TTIN, TTOU
 //! ```
@@ -11,8 +12,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use crate::admin::{self, Stats};
 use crate::backend::Endpoint;
 use crate::config::{LogFormat, ServerAddress, Settings};
+use crate::discovery::{Names, Resolver};
 use crate::listener::Listener;
 use crate::local::{LocalServer, LocalServers};
 use crate::pool::PoolHealth;
@@ -76,7 +78,14 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     if let Some(socket) = stats_socket {
         server.add_service(StatsPort { socket: Some(socket), stats });
     }
-    server.add_service(DataPlane { settings, listeners, health, cells, banner: process.banner });
+    let bells = Arc::new(OnceLock::<Vec<Bell>>::new());
+    let ring = bells.clone();
+    let mut names = Names::new(Arc::new(move |_| ring.get().into_iter().flatten().for_each(Bell::addresses_changed)));
+    let endpoints = endpoints(&settings, &mut names);
+    if let Some(resolver) = names.resolver(settings.resolver) {
+        server.add_service(NameService(resolver));
+    }
+    server.add_service(DataPlane { settings, endpoints, bells, listeners, health, cells, banner: process.banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
     drop(pid_file);
     Ok(())
@@ -229,9 +238,27 @@ impl Service for StatsPort {
     }
 }
 
+/// Keeps the addresses of servers up to date.
+struct NameService(Resolver);
+
+#[async_trait]
+impl Service for NameService {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        self.0.run().await;
+    }
+
+    fn name(&self) -> &str {
+        "names"
+    }
+}
+
 /// Workers and accept loops.
 struct DataPlane {
     settings: Arc<Settings>,
+    /// By pool, then by server in ring order; `None`: a local one, which has its address when it has started.
+    endpoints: Vec<Vec<Option<Endpoint>>>,
+    /// Rung when addresses change; filled in when the workers have started.
+    bells: Arc<OnceLock<Vec<Bell>>>,
     listeners: Vec<Listener>,
     /// By pool.
     health: Vec<Arc<PoolHealth>>,
@@ -243,7 +270,7 @@ struct DataPlane {
 impl DataPlane {
     fn start(&self) -> io::Result<(Vec<Worker>, Running)> {
         let local = start_local(&self.settings)?;
-        let endpoints = endpoints(&self.settings, &local);
+        let endpoints = with_local(&self.endpoints, &local);
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for (index, cells) in self.cells.iter().enumerate() {
             let (settings, health, cells) = (self.settings.clone(), self.health.clone(), cells.clone());
@@ -252,8 +279,10 @@ impl DataPlane {
             workers.push(worker);
             threads.push(thread);
         }
+        let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+        let _ = self.bells.set(bells.clone());
         for pool in &self.health {
-            let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+            let bells = bells.clone();
             pool.on_change(move || bells.iter().for_each(Bell::health_changed));
         }
         Ok((workers, Running { threads, _local: local }))
@@ -330,13 +359,19 @@ fn start_local(settings: &Settings) -> io::Result<LocalServers> {
     LocalServers::start(local)
 }
 
-/// Where each server listens, by pool and in ring order; the local ones in the order in which they were started.
-fn endpoints(settings: &Settings, local: &LocalServers) -> Vec<Vec<Endpoint>> {
-    let mut next_local = 0..;
+/// Where each server listens, by pool and in ring order; `None` for the local ones.
+fn endpoints(settings: &Settings, names: &mut Names) -> Vec<Vec<Option<Endpoint>>> {
     let mut endpoint = |address: &ServerAddress| match address {
-        ServerAddress::Tcp { host, port } => Endpoint::Tcp { host: host.clone(), port: *port },
-        ServerAddress::Unix { path } => Endpoint::Unix(path.clone()),
-        ServerAddress::Local => Endpoint::Unix(local.address(next_local.next().unwrap_or_default())),
+        ServerAddress::Tcp { host, port } => Some(Endpoint::Tcp(names.host(host, *port))),
+        ServerAddress::Unix { path } => Some(Endpoint::Unix(path.clone())),
+        ServerAddress::Local => None,
     };
     settings.pools.iter().map(|p| p.servers.iter().map(|s| endpoint(&s.address)).collect()).collect()
+}
+
+/// The same with the addresses of the local servers, in the order in which these were started.
+fn with_local(endpoints: &[Vec<Option<Endpoint>>], local: &LocalServers) -> Vec<Vec<Endpoint>> {
+    let mut number = 0..;
+    let mut next = || Endpoint::Unix(local.address(number.next().unwrap_or_default()));
+    endpoints.iter().map(|pool| pool.iter().map(|e| e.clone().unwrap_or_else(&mut next)).collect()).collect()
 }

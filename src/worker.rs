@@ -59,6 +59,8 @@ enum Mail {
     Client(Accepted),
     /// A server was ejected or came back: what its connections hold may have to go elsewhere.
     HealthChanged,
+    /// The name of a server stands for other addresses.
+    AddressesChanged,
 }
 
 /// The way to tell a worker about its servers, which does not keep it from ending.
@@ -69,6 +71,11 @@ impl Bell {
     /// A server was ejected or came back.
     pub fn health_changed(&self) {
         self.ring(Mail::HealthChanged);
+    }
+
+    /// The name of a server stands for other addresses.
+    pub fn addresses_changed(&self) {
+        self.ring(Mail::AddressesChanged);
     }
 
     fn ring(&self, mail: Mail) {
@@ -133,8 +140,6 @@ fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Mail>, r
     match runtime.build_local(LocalOptions::default()) {
         Ok(runtime) => {
             runtime.block_on(serve(plan, pass, queue, report));
-            // A name that is still being looked up would hold up the end for as long as the resolver likes.
-            runtime.shutdown_background();
         }
         Err(error) => drop(report.send(Err(error))),
     }
@@ -167,6 +172,7 @@ async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Ma
         match mail {
             Mail::Client(accepted) => local.admit(accepted),
             Mail::HealthChanged => local.check_deadlines(),
+            Mail::AddressesChanged => local.pools.iter().flat_map(|p| p.connections()).for_each(|c| c.follow()),
         }
     }
     local.drain().await;

@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use outrigger::backend::{Connection, Endpoint, Expect, Failure, Login, Requester, Server, Ticket};
+use outrigger::discovery::Host;
 use outrigger::io::{Pass, Payload, Ticker};
 use outrigger::protocol::Limits;
 use outrigger::telemetry::WorkerCells;
@@ -33,7 +34,7 @@ fn server(port: u16) -> Server {
     Server {
         pool: "cache".into(),
         name: "silent".into(),
-        endpoint: Endpoint::Tcp { host: "127.0.0.1".into(), port },
+        endpoint: Endpoint::Tcp(Host::Address(([127, 0, 0, 1], port).into())),
         login: Login::default(),
         connect_timeout: None,
         timeout: Some(TIMEOUT),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::connect::connect;
+use super::connect::{connect, is_current};
 use super::in_flight::{Entry, InFlight};
 use super::measure::Measure;
 use super::replay::Replay;
@@ -256,6 +256,8 @@ impl Connection {
         if !self.out.borrow().is_empty() {
             self.mark_dirty();
         }
+        // The addresses may have changed while it was made.
+        self.follow();
     }
 
     fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Reason> {
@@ -279,6 +281,13 @@ impl Connection {
         if self.link.borrow().is_some() {
             self.retiring.set(true);
             self.wake();
+        }
+    }
+
+    /// Retires the link if it leads to another address than the name of the server stands for now.
+    pub fn follow(&self) {
+        if self.link.borrow().as_ref().is_some_and(|link| !is_current(&self.server.endpoint, link)) {
+            self.retire();
         }
     }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use connection::Connection;
 pub use failure::{Failure, Lost, Reason};
 
+use crate::discovery::Host;
 use crate::io::Payload;
 use crate::protocol::Limits;
 use crate::protocol::memcached;
@@ -93,7 +94,7 @@ pub enum Expect {
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    Tcp { host: String, port: u16 },
+    Tcp(Host),
     Unix(PathBuf),
 }
 
