@@ -415,7 +415,7 @@ proptest! {
         let mut now = Instant::now() + Duration::from_secs(10);
         let mut group = Group::new(policy.clone(), 5, seed);
         // The good probes in a row of each server since it was ejected, and when the first of them was.
-        let mut good = vec![(0, now); 5];
+        let mut good = [(0, now); 5];
         let mut ejections = 0;
         for (pause, step) in steps {
             now += MS * pause;
