@@ -40,7 +40,7 @@
 //! | 3 | [`discovery`] [`backend`] [`local`] | towards servers: their addresses, connections; servers of our own |
 //! | 4 | [`pool`] | key to connection |
 //! | 5 | [`session`] [`worker`] [`listener`] | towards clients |
-//! | 6 | [`admin`] [`proxy`] [`cli`] | control |
+//! | 6 | [`admin`] [`monitor`] [`proxy`] [`cli`] | control |
 //!
 //! # Words
 //!
@@ -74,6 +74,7 @@ pub mod health;
 pub mod io;
 pub mod listener;
 pub mod local;
+pub mod monitor;
 pub mod pool;
 pub mod protocol;
 pub mod proxy;

@@ -3,6 +3,7 @@
 //! ```text
 //!   bind listeners ──► daemonise ──► Server::run ─┬─ data plane: workers, accept loops
 //!                                                 ├─ names: addresses of servers
+//!                                                 ├─ monitor: probes
 //!                                                 ├─ statistics port
 //!                                                 └─ signals: HUP, TTIN, TTOU
 //! ```
@@ -28,6 +29,7 @@ use crate::config::{LogFormat, ServerAddress, Settings};
 use crate::discovery::{Names, Resolver};
 use crate::listener::Listener;
 use crate::local::{LocalServer, LocalServers};
+use crate::monitor::Monitor;
 use crate::pool::PoolHealth;
 use crate::telemetry::{Events, Format, Log, WorkerCells};
 use crate::worker::{Bell, Plan, Worker};
@@ -72,22 +74,28 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     server.bootstrap();
     let events = Arc::new(Events::new());
     let health = PoolHealth::of_all(&settings, &events);
-    let stats = Arc::new(Stats::new(settings.clone(), cells.clone()));
+    let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events));
+    // They outlive the last worker.
+    let local = start_local(&settings).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
+    let bells = Arc::new(OnceLock::<Vec<Bell>>::new());
+    let ring = bells.clone();
+    let mut names = Names::new(Arc::new(move |_| ring.get().into_iter().flatten().for_each(Bell::addresses_changed)));
+    let endpoints = endpoints(&settings, &local, &mut names);
+    let monitor = Monitor::new(&settings, &endpoints, &health);
     let (end, change) = install_signals()?;
     server.add_service(Signals { log, change });
     if let Some(socket) = stats_socket {
         server.add_service(StatsPort { socket: Some(socket), stats });
     }
-    let bells = Arc::new(OnceLock::<Vec<Bell>>::new());
-    let ring = bells.clone();
-    let mut names = Names::new(Arc::new(move |_| ring.get().into_iter().flatten().for_each(Bell::addresses_changed)));
-    let endpoints = endpoints(&settings, &mut names);
     if let Some(resolver) = names.resolver(settings.resolver) {
         server.add_service(NameService(resolver));
     }
-    server.add_service(DataPlane { settings, endpoints, bells, listeners, health, cells, banner: process.banner });
+    if monitor.has_work() {
+        server.add_service(Watching(Some(monitor)));
+    }
+    server.add_service(DataPlane { settings, listeners, endpoints, bells, health, cells, banner: process.banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
-    drop(pid_file);
+    drop((local, pid_file));
     Ok(())
 }
 
@@ -252,14 +260,30 @@ impl Service for NameService {
     }
 }
 
+/// The monitor, on a thread of its own: nothing that clients do keeps it from probing.
+struct Watching(Option<Monitor>);
+
+#[async_trait]
+impl Service for Watching {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        if let Some(monitor) = self.0.take() {
+            monitor.run().await;
+        }
+    }
+
+    fn name(&self) -> &str {
+        "monitor"
+    }
+}
+
 /// Workers and accept loops.
 struct DataPlane {
     settings: Arc<Settings>,
-    /// By pool, then by server in ring order; `None`: a local one, which has its address when it has started.
-    endpoints: Vec<Vec<Option<Endpoint>>>,
     /// Rung when addresses change; filled in when the workers have started.
     bells: Arc<OnceLock<Vec<Bell>>>,
     listeners: Vec<Listener>,
+    /// By pool, then by server in ring order.
+    endpoints: Vec<Vec<Endpoint>>,
     /// By pool.
     health: Vec<Arc<PoolHealth>>,
     /// By worker.
@@ -269,12 +293,10 @@ struct DataPlane {
 
 impl DataPlane {
     fn start(&self) -> io::Result<(Vec<Worker>, Running)> {
-        let local = start_local(&self.settings)?;
-        let endpoints = with_local(&self.endpoints, &local);
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for (index, cells) in self.cells.iter().enumerate() {
             let (settings, health, cells) = (self.settings.clone(), self.health.clone(), cells.clone());
-            let plan = Plan { settings, endpoints: endpoints.clone(), health, cells };
+            let plan = Plan { settings, endpoints: self.endpoints.clone(), health, cells };
             let (worker, thread) = Worker::start(index, plan)?;
             workers.push(worker);
             threads.push(thread);
@@ -285,19 +307,16 @@ impl DataPlane {
             let bells = bells.clone();
             pool.on_change(move || bells.iter().for_each(Bell::health_changed));
         }
-        Ok((workers, Running { threads, _local: local }))
+        Ok((workers, Running(threads)))
     }
 }
 
-/// What must outlive the accept loops, until the last worker has drained.
-struct Running {
-    threads: Vec<JoinHandle<()>>,
-    _local: LocalServers,
-}
+/// The threads of the workers, which outlive the accept loops until the last has drained.
+struct Running(Vec<JoinHandle<()>>);
 
 impl Running {
     fn join(self) {
-        for thread in self.threads {
+        for thread in self.0 {
             if thread.join().is_err() {
                 tracing::error!("a worker panicked");
             }
@@ -359,19 +378,13 @@ fn start_local(settings: &Settings) -> io::Result<LocalServers> {
     LocalServers::start(local)
 }
 
-/// Where each server listens, by pool and in ring order; `None` for the local ones.
-fn endpoints(settings: &Settings, names: &mut Names) -> Vec<Vec<Option<Endpoint>>> {
+/// Where each server listens, by pool and in ring order; the local ones in the order in which they were started.
+fn endpoints(settings: &Settings, local: &LocalServers, names: &mut Names) -> Vec<Vec<Endpoint>> {
+    let mut next_local = 0..;
     let mut endpoint = |address: &ServerAddress| match address {
-        ServerAddress::Tcp { host, port } => Some(Endpoint::Tcp(names.host(host, *port))),
-        ServerAddress::Unix { path } => Some(Endpoint::Unix(path.clone())),
-        ServerAddress::Local => None,
+        ServerAddress::Tcp { host, port } => Endpoint::Tcp(names.host(host, *port)),
+        ServerAddress::Unix { path } => Endpoint::Unix(path.clone()),
+        ServerAddress::Local => Endpoint::Unix(local.address(next_local.next().unwrap_or_default())),
     };
     settings.pools.iter().map(|p| p.servers.iter().map(|s| endpoint(&s.address)).collect()).collect()
-}
-
-/// The same with the addresses of the local servers, in the order in which these were started.
-fn with_local(endpoints: &[Vec<Option<Endpoint>>], local: &LocalServers) -> Vec<Vec<Endpoint>> {
-    let mut number = 0..;
-    let mut next = || Endpoint::Unix(local.address(number.next().unwrap_or_default()));
-    endpoints.iter().map(|pool| pool.iter().map(|e| e.clone().unwrap_or_else(&mut next)).collect()).collect()
 }

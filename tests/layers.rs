@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 7] = [
     // Towards clients; a worker and its listeners know each other's hand-over types.
     &["session", "worker", "listener"],
     // Control.
-    &["admin", "proxy", "cli"],
+    &["admin", "monitor", "proxy", "cli"],
 ];
 
 /// Pairs that may know each other although neither is below the other.

@@ -11,10 +11,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::config::Settings;
-use crate::telemetry::{Counter, Gauge, PoolCells, ServerCells, WorkerCells};
+use crate::health::{Report, Standing};
+use crate::pool::PoolHealth;
+use crate::telemetry::{Counter, Event, Events, Gauge, PoolCells, ServerCells, WorkerCells, date_and_time};
 
 /// Statistics clients served at a time; more wait in the listen queue.
 const CLIENTS: usize = 16;
+/// The latest events that are shown.
+const EVENTS: usize = 100;
 /// A client that has not taken its answer by then is cut.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -22,14 +26,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Stats {
     settings: Arc<Settings>,
     workers: Vec<Arc<WorkerCells>>,
+    /// By pool.
+    health: Vec<Arc<PoolHealth>>,
+    events: Arc<Events>,
     started: Instant,
+    /// The same moment by the clock on the wall. What is reported of the other clock is counted from here, so that it
+    /// stays the same from report to report.
+    started_at: SystemTime,
     source: String,
 }
 
 impl Stats {
-    pub fn new(settings: Arc<Settings>, workers: Vec<Arc<WorkerCells>>) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        workers: Vec<Arc<WorkerCells>>,
+        health: Vec<Arc<PoolHealth>>,
+        events: Arc<Events>,
+    ) -> Self {
         let source = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { settings, workers, started: Instant::now(), source }
+        let (started, started_at) = (Instant::now(), SystemTime::now());
+        Self { settings, workers, health, events, started, started_at, source }
     }
 
     /// The whole object.
@@ -48,6 +64,8 @@ impl Stats {
         report.insert("timestamp".into(), json!(timestamp));
         report.insert("total_connections".into(), json!(clients_ever + servers_ever + listeners));
         report.insert("curr_connections".into(), json!(clients + servers + listeners));
+        // Before the pools, so that one of the same name is shown all the same.
+        report.insert("events".into(), self.events.last(EVENTS).iter().map(event).collect());
         for (index, pool) in self.settings.pools.iter().enumerate() {
             report.insert(pool.name.clone(), self.pool(index));
         }
@@ -62,14 +80,30 @@ impl Stats {
         report.insert("client_eof".into(), counter(|p| &p.client_eof));
         report.insert("client_err".into(), counter(|p| &p.client_err));
         report.insert("client_connections".into(), gauge(|p| &p.client_connections));
-        report.insert("server_ejects".into(), json!(0));
+        report.insert("server_ejects".into(), json!(self.health[index].ejections()));
         report.insert("forward_error".into(), counter(|p| &p.forward_error));
         report.insert("fragments".into(), counter(|p| &p.fragments));
         for (server, settings) in self.settings.pools[index].servers.iter().enumerate() {
             let cells = pools.iter().map(|p| &p.servers[server]).collect();
-            report.insert(settings.name.clone(), server_report(cells));
+            let mut of_server = server_report(cells);
+            self.add_health(&mut of_server, &self.health[index].report(server));
+            report.insert(settings.name.clone(), Value::Object(of_server));
         }
         Value::Object(report)
+    }
+
+    /// twemproxy's field where twemproxy has it, ours behind all of twemproxy's.
+    fn add_health(&self, report: &mut Map<String, Value>, health: &Report) {
+        let since_start = health.ejected_at.map(|at| at.saturating_duration_since(self.started));
+        let ejected_at = since_start.and_then(|age| (self.started_at + age).duration_since(UNIX_EPOCH).ok());
+        report.insert("server_ejected_at".into(), json!(ejected_at.map_or(0, |at| at.as_micros() as u64)));
+        let state = match health.standing {
+            Standing::Live => "live".to_owned(),
+            Standing::Returning(share) => format!("returning {share}%"),
+            Standing::Ejected => "ejected".to_owned(),
+        };
+        report.insert("server_state".into(), json!(state));
+        report.insert("server_failures".into(), json!(health.failures));
     }
 
     fn sum_pools(&self, f: impl Fn(&PoolCells) -> u64) -> u64 {
@@ -81,7 +115,20 @@ impl Stats {
     }
 }
 
-fn server_report(cells: Vec<&ServerCells>) -> Value {
+fn event(event: &Event) -> Value {
+    let time = |at: Option<SystemTime>| json!(at.map(date_and_time));
+    json!({
+        "at": time(Some(event.at)),
+        "pool": event.pool,
+        "server": event.server,
+        "what": event.what.name(),
+        "why": event.why,
+        "since": time(event.since),
+        "until": time(event.until),
+    })
+}
+
+fn server_report(cells: Vec<&ServerCells>) -> Map<String, Value> {
     let counter = |f: fn(&ServerCells) -> &Counter| json!(cells.iter().map(|s| f(s).get()).sum::<u64>());
     let gauge = |f: fn(&ServerCells) -> &Gauge| json!(cells.iter().fold(0, |n: u64, s| n.wrapping_add(f(s).get())));
     let mut report = Map::new();
@@ -98,7 +145,7 @@ fn server_report(cells: Vec<&ServerCells>) -> Value {
     report.insert("in_queue_bytes".into(), gauge(|s| &s.in_queue_bytes));
     report.insert("out_queue".into(), gauge(|s| &s.out_queue));
     report.insert("out_queue_bytes".into(), gauge(|s| &s.out_queue_bytes));
-    Value::Object(report)
+    report
 }
 
 /// Answers everyone who connects. Never returns.

@@ -120,15 +120,25 @@ async fn log_in(stream: &mut Stream, server: &Server) -> Result<(), Reason> {
 async fn exchange(stream: &mut Stream, name: &'static str, args: &[&[u8]], limits: &Limits) -> Result<(), Reason> {
     let mut request = Vec::new();
     reply::write_command(&mut request, args);
-    write_all(stream, &request).await?;
+    let scan = |received: &[u8]| response::scan(received, limits).map_err(|e| Reason::Protocol(e.to_string()));
+    accepted(name, ask(stream, name, &request, scan).await?)
+}
+
+/// Sends one request and waits for its one reply, whose end `scan` finds.
+pub(super) async fn ask(
+    stream: &mut Stream,
+    name: &'static str,
+    request: &[u8],
+    scan: impl Fn(&[u8]) -> Result<Parsed<usize>, Reason>,
+) -> Result<Vec<u8>, Reason> {
+    write_all(stream, request).await?;
     let mut received = Vec::new();
     loop {
-        let parsed = response::scan(&received, limits).map_err(|e| Reason::Protocol(e.to_string()))?;
-        if let Parsed::Complete(n) = parsed {
+        if let Parsed::Complete(n) = scan(&received)? {
             if n != received.len() {
                 return Err(Reason::Protocol(format!("more than one reply to {name}")));
             }
-            return accepted(name, received);
+            return Ok(received);
         }
         let mut chunk = [0; 1024];
         let mut buf = ReadBuf::new(&mut chunk);

@@ -8,6 +8,7 @@ mod connection;
 mod failure;
 mod in_flight;
 mod measure;
+mod probe;
 mod replay;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use connection::Connection;
 pub use failure::{Failure, Lost, Reason};
+pub use probe::Probe;
 
 use crate::discovery::Host;
 use crate::io::Payload;

@@ -1,4 +1,5 @@
-//! `-D`: the fields of the JSON statistics and what they mean. The names and their order are twemproxy's.
+//! `-D`: the fields of the JSON statistics and what they mean. The names and their order are twemproxy's; what it does not
+//! have comes last.
 
 use std::process::ExitCode;
 
@@ -15,7 +16,7 @@ pub const POOL_STATS: [(&str, &str); 6] = [
 ];
 
 /// Fields of each server, with their meaning.
-pub const SERVER_STATS: [(&str, &str); 13] = [
+pub const SERVER_STATS: [(&str, &str); 15] = [
     ("server_eof", "# of server connections closed by the server"),
     ("server_err", "# of server connections closed on an error"),
     ("server_timedout", "# of timeouts on server connections"),
@@ -29,6 +30,8 @@ pub const SERVER_STATS: [(&str, &str); 13] = [
     ("in_queue_bytes", "bytes of the requests that wait to be sent"),
     ("out_queue", "# of requests that wait for their response"),
     ("out_queue_bytes", "bytes of the requests that wait for their response"),
+    ("server_state", "whether the server takes requests: live, returning with a share of them, or ejected"),
+    ("server_failures", "# of failures in a row, of requests or of probes"),
 ];
 
 /// Prints both tables in twemproxy's layout, on standard output.

@@ -26,7 +26,7 @@ pub use group::Group;
 pub use jitter::Jitter;
 
 /// How much of its traffic a server is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Standing {
     /// All of it.
     #[default]

@@ -181,7 +181,8 @@ impl Pool {
     }
 }
 
-fn describe(settings: &Settings, pool: &PoolSettings, server: usize, endpoint: Endpoint) -> Server {
+/// A server as its connections, and its probe, see it.
+pub fn describe(settings: &Settings, pool: &PoolSettings, server: usize, endpoint: Endpoint) -> Server {
     let local = pool.servers[server].address == ServerAddress::Local;
     let auth = pool.redis_auth.as_ref().filter(|_| !local);
     Server {

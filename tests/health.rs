@@ -1,0 +1,361 @@
+//! Servers that die, hang and come back: who is ejected, where its keys go meanwhile, and how it returns. The whole program
+//! in front of real servers.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::{Client, Fake, Outrigger, Pool, Server, eventually};
+
+/// Ejection within a fraction of a second; nothing is guarded, and what is back is back at once.
+const QUICK: [&str; 10] = [
+    // Spreads short keys well, which the default does not.
+    "hash: murmur",
+    "timeout: 300",
+    "auto_eject_hosts: true",
+    "server_failure_limit: 2",
+    "server_retry_timeout: 200",
+    "max_ejected_percent: 100",
+    "on_readmit: keep",
+    "probe_interval: 50ms",
+    "probe_timeout: 200ms",
+    "slow_start: 0",
+];
+
+/// With other values for some of the keys.
+fn quick(pool: Pool, other: &[&str]) -> Pool {
+    let key = |line: &str| line.split(':').next().unwrap().to_owned();
+    let replaced = |line: &str| other.iter().any(|o| key(o) == key(line));
+    let lines: Vec<&str> = QUICK.iter().copied().filter(|line| !replaced(line)).chain(other.iter().copied()).collect();
+    lines.into_iter().fold(pool, |pool, line| pool.set(line))
+}
+
+/// A proxy over these servers, of which some will fail.
+fn over(pool: Pool, other: &[&str]) -> Outrigger {
+    let mut proxy = Outrigger::start([quick(pool, other)]);
+    for announced in ["server ejected", "cannot connect", "connection lost", "no reply in time"] {
+        proxy.announce(announced);
+    }
+    proxy
+}
+
+fn three_redis() -> Option<[Server; 3]> {
+    Server::three(Server::redis)
+}
+
+fn state(proxy: &Outrigger, server: &Server) -> String {
+    proxy.stats()["cache"][&server.name()]["server_state"].as_str().unwrap().to_owned()
+}
+
+fn reaches(proxy: &Outrigger, server: &Server, wanted: &str) {
+    eventually(&format!("{} to be {wanted}", server.name()), || (state(proxy, server) == wanted).then_some(()));
+}
+
+/// What was said of the servers, oldest first: what and about whom.
+fn events(proxy: &Outrigger) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let events = proxy.stats()["events"].as_array().unwrap().clone();
+    events.iter().map(|event| (text(&event["what"]), text(&event["server"]))).collect()
+}
+
+fn requests(proxy: &Outrigger, server: &Server) -> u64 {
+    proxy.stats()["cache"][&server.name()]["requests"].as_u64().unwrap()
+}
+
+/// Sets many keys; those that each server got.
+fn place<const N: usize>(client: &mut Client, servers: &[Server; N]) -> [Vec<String>; N] {
+    let all: Vec<String> = (0..90).map(|n| format!("key{n}")).collect();
+    all.iter().for_each(|key| assert_eq!(client.ask(&format!("SET {key} old")), "+OK"));
+    servers.each_ref().map(|server| {
+        let mut direct = server.client();
+        let own: Vec<String> = all.iter().filter(|k| direct.ask(&format!("EXISTS {k}")) == "1").cloned().collect();
+        assert!(own.len() >= 10, "{} has only {} keys", server.name(), own.len());
+        own
+    })
+}
+
+/// Asks for a key until it is answered without an error; the errors before that.
+fn until_answered(client: &mut Client, key: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    eventually("an answer", || {
+        let reply = client.ask(&format!("GET {key}"));
+        let answered = !reply.starts_with('-');
+        if !answered {
+            errors.push(reply);
+        }
+        answered.then_some(())
+    });
+    errors
+}
+
+#[test]
+fn a_killed_server_is_ejected_at_the_limit_and_its_keys_go_to_the_others() {
+    let mut servers = need!(three_redis());
+    // No probe comes in time: requests alone find out.
+    let mut proxy = over(Pool::redis("cache", &servers), &["server_failure_limit: 3", "probe_interval: 10m"]);
+    let mut client = proxy.client();
+    let [dead, one, other] = place(&mut client, &servers);
+    servers[0].kill();
+    let before = Instant::now();
+    let errors = until_answered(&mut client, &dead[0]);
+    assert!(!errors.is_empty() && before.elapsed() < Duration::from_secs(2), "{:?}: {errors:?}", before.elapsed());
+    let refused = format!("-ERR Connection refused (pool cache, server {})", servers[0].name());
+    assert!(errors.iter().all(|e| *e == refused), "{errors:?}");
+    // From now on not one request fails, and the keys of the others are where they were.
+    for key in &dead {
+        assert_eq!(client.ask(&format!("GET {key}")), "nil");
+        assert_eq!(client.ask(&format!("SET {key} new")), "+OK");
+    }
+    for key in one.iter().chain(&other) {
+        assert_eq!(client.ask(&format!("GET {key}")), "\"old\"", "{key} has moved");
+    }
+    let stats = &proxy.stats()["cache"];
+    let dead = &stats[&servers[0].name()];
+    assert_eq!((&stats["server_ejects"], &dead["server_state"]), (&Value::from(1), &Value::from("ejected")));
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+    assert!(dead["server_ejected_at"].as_u64().is_some_and(|at| at < now && at > now - 20_000_000), "{dead}");
+    assert_eq!(dead["server_ejected_at"], proxy.stats()["cache"][&servers[0].name()]["server_ejected_at"]);
+    assert_eq!(stats[&servers[1].name()]["server_ejected_at"], 0);
+    assert_eq!(events(&proxy), [("ejected".to_owned(), servers[0].name())]);
+    let log = proxy.log();
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains("ejected")).collect();
+    let [line] = lines[..] else { panic!("not one line: {lines:?}") };
+    for part in ["WARN", "pool=\"cache\"", &servers[0].name(), "Connection refused", "failing_since=", "until="] {
+        assert!(line.contains(part), "no {part} in {line}");
+    }
+    proxy.terminate();
+}
+
+#[test]
+fn no_request_is_spent_on_finding_out_that_a_server_is_back() {
+    let mut servers = need!(three_redis());
+    let proxy = over(Pool::redis("cache", &servers), &["slow_start: 400ms", "server_retry_timeout: 400"]);
+    let mut client = proxy.client();
+    let [own, ..] = place(&mut client, &servers);
+    servers[0].kill();
+    reaches(&proxy, &servers[0], "ejected");
+    let before = requests(&proxy, &servers[0]);
+    let (mut states, start) = (vec![], Instant::now());
+    let mut restarted = false;
+    while states.last().is_none_or(|s| s != "live") {
+        assert!(start.elapsed() < support::PATIENCE, "{states:?}");
+        // Longer dead than it must stay away.
+        if !restarted && start.elapsed() > Duration::from_millis(600) {
+            assert_eq!((states.as_slice(), requests(&proxy, &servers[0])), (&["ejected".to_owned()][..], before));
+            servers[0].restart();
+            restarted = true;
+        }
+        for key in &own {
+            let reply = client.ask(&format!("GET {key}"));
+            assert!(!reply.starts_with('-'), "{reply} after {:?}", start.elapsed());
+        }
+        let now = state(&proxy, &servers[0]);
+        if states.last() != Some(&now) {
+            states.push(now);
+        }
+    }
+    assert!(states.len() >= 4 && states[1].starts_with("returning "), "not step by step: {states:?}");
+    assert!(states[1..states.len() - 1].is_sorted(), "{states:?}");
+    assert!(requests(&proxy, &servers[0]) > before);
+    let told: Vec<String> = events(&proxy).into_iter().map(|(what, _)| what).collect();
+    assert_eq!(told, ["ejected", "returning", "readmitted"]);
+    // Its keys are its own again.
+    for key in &own {
+        assert_eq!(client.ask(&format!("SET {key} home")), "+OK");
+        assert_eq!(servers[0].client().ask(&format!("GET {key}")), "\"home\"");
+    }
+}
+
+#[test]
+fn a_server_without_traffic_is_ejected_by_probes() {
+    let mut servers = need!(three_redis());
+    let proxy = over(Pool::redis("cache", &servers), &[]);
+    servers[1].kill();
+    reaches(&proxy, &servers[1], "ejected");
+    assert!(proxy.log().contains("reason=\"probe: Connection refused\""), "{}", proxy.log());
+    assert_eq!(requests(&proxy, &servers[1]), 0);
+    servers[1].restart();
+    reaches(&proxy, &servers[1], "live");
+    assert_eq!([0, 2].map(|i| state(&proxy, &servers[i])), ["live", "live"]);
+}
+
+#[test]
+fn a_stopped_redis_is_ejected_and_returns_with_what_it_held() {
+    let servers = need!(three_redis());
+    let proxy = over(Pool::redis("cache", &servers), &["probe_timeout: 100ms"]);
+    let mut client = proxy.client();
+    let [hung, other, _] = place(&mut client, &servers);
+    servers[0].pause();
+    assert_eq!(client.ask(&format!("GET {}", other[0])), "\"old\"");
+    reaches(&proxy, &servers[0], "ejected");
+    assert_eq!(client.ask(&format!("GET {}", hung[0])), "nil");
+    assert_eq!(client.ask(&format!("SET {} new", hung[0])), "+OK");
+    assert!(proxy.log().contains("no answer within 100 ms"), "{}", proxy.log());
+    servers[0].resume();
+    reaches(&proxy, &servers[0], "live");
+    // This is what on_readmit: keep means.
+    assert_eq!(client.ask(&format!("GET {}", hung[0])), "\"old\"");
+}
+
+#[test]
+fn a_stopped_memcached_is_ejected_and_returns() {
+    let servers = need!(Server::three(Server::memcached));
+    let proxy = over(Pool::memcached("cache", &servers), &[]);
+    let mut client = proxy.client();
+    let set = |client: &mut Client, key: &str| client.tell(&format!("set {key} 0 0 1|x"));
+    (0..90).for_each(|n| assert_eq!(set(&mut client, &format!("key{n}")), "STORED"));
+    servers[0].pause();
+    reaches(&proxy, &servers[0], "ejected");
+    (0..90).for_each(|n| assert_eq!(set(&mut client, &format!("key{n}")), "STORED"));
+    servers[0].resume();
+    reaches(&proxy, &servers[0], "live");
+    let before = requests(&proxy, &servers[0]);
+    (0..90).for_each(|n| assert_eq!(set(&mut client, &format!("key{n}")), "STORED"));
+    assert!(requests(&proxy, &servers[0]) > before + 5);
+}
+
+#[test]
+fn with_two_of_three_dead_one_is_ejected_and_the_log_says_why_the_other_is_not() {
+    let mut servers = need!(three_redis());
+    let mut proxy = over(Pool::redis("cache", &servers), &["max_ejected_percent: 50"]);
+    proxy.announce("server fails but is not ejected: max_ejected_percent allows no more");
+    let mut client = proxy.client();
+    let [_, second, third] = place(&mut client, &servers);
+    servers[0].kill();
+    reaches(&proxy, &servers[0], "ejected");
+    servers[1].kill();
+    let kept = ("kept".to_owned(), servers[1].name());
+    eventually("the guard", || events(&proxy).contains(&kept).then_some(()));
+    // Failures that come after it change nothing, and are not told again.
+    let failures = |n: u64| proxy.stats()["cache"][&servers[1].name()]["server_failures"].as_u64() >= Some(n);
+    eventually("more bad probes", || failures(10).then_some(()));
+    assert_eq!(state(&proxy, &servers[1]), "live");
+    assert_eq!(events(&proxy).into_iter().filter(|event| *event == kept).count(), 1);
+    assert!(client.ask(&format!("GET {}", second[0])).starts_with("-ERR Connection refused"));
+    assert_eq!(client.ask(&format!("GET {}", third[0])), "\"old\"");
+    // One is back: there is room for the other.
+    servers[0].restart();
+    reaches(&proxy, &servers[1], "ejected");
+    reaches(&proxy, &servers[0], "live");
+    assert_eq!(client.ask(&format!("GET {}", second[0])), "nil");
+}
+
+#[test]
+fn a_redis_that_is_flushed_comes_back_empty_but_for_its_other_databases() {
+    let servers = need!(three_redis());
+    let proxy = over(Pool::redis("cache", &servers), &["on_readmit: flush", "redis_db: 3"]);
+    let mut client = proxy.client();
+    let mut direct = servers[0].client();
+    assert_eq!(direct.ask("SET outside 1"), "+OK");
+    assert_eq!(direct.ask("SELECT 3"), "+OK");
+    (0..90).for_each(|n| assert_eq!(client.ask(&format!("SET key{n} old")), "+OK"));
+    assert_ne!(direct.ask("DBSIZE"), "0");
+    servers[0].pause();
+    reaches(&proxy, &servers[0], "ejected");
+    servers[0].resume();
+    reaches(&proxy, &servers[0], "live");
+    assert_eq!(direct.ask("DBSIZE"), "0");
+    assert_eq!(direct.ask("SELECT 0"), "+OK");
+    assert_eq!(direct.ask("GET outside"), "\"1\"");
+}
+
+#[test]
+fn a_memcached_that_is_flushed_comes_back_empty() {
+    let servers = need!(Server::three(Server::memcached));
+    let proxy = over(Pool::memcached("cache", &servers), &["on_readmit: flush"]);
+    let mut direct = servers[0].client();
+    assert_eq!(direct.tell("set key 0 0 3|old"), "STORED");
+    servers[0].pause();
+    reaches(&proxy, &servers[0], "ejected");
+    servers[0].resume();
+    reaches(&proxy, &servers[0], "live");
+    assert_eq!(direct.tell("get key"), "END");
+}
+
+#[test]
+fn a_server_that_cannot_be_flushed_stays_away_and_the_log_says_so() {
+    let servers = need!(Server::three(|| Server::redis_with(&["--rename-command", "FLUSHDB", ""])));
+    let mut proxy = over(Pool::redis("cache", &servers), &["on_readmit: flush"]);
+    proxy.announce("cannot be emptied");
+    servers[0].pause();
+    reaches(&proxy, &servers[0], "ejected");
+    servers[0].resume();
+    let told = ("not_flushed".to_owned(), servers[0].name());
+    eventually("the log to say so", || events(&proxy).contains(&told).then_some(()));
+    assert!(proxy.log().contains("flush: ERR unknown command 'FLUSHDB'"), "{}", proxy.log());
+    assert_eq!(state(&proxy, &servers[0]), "ejected");
+}
+
+#[test]
+fn a_quarantined_server_must_have_been_healthy_for_its_time() {
+    let servers = need!(three_redis());
+    let proxy = over(Pool::redis("cache", &servers), &["on_readmit: quarantine 700ms"]);
+    servers[0].pause();
+    reaches(&proxy, &servers[0], "ejected");
+    servers[0].resume();
+    let healthy = Instant::now();
+    reaches(&proxy, &servers[0], "live");
+    assert!(healthy.elapsed() >= Duration::from_millis(700), "{:?}", healthy.elapsed());
+}
+
+#[test]
+fn a_server_that_answers_ping_with_loading_is_ejected_until_it_is_loaded() {
+    // The first eight answers are bad; requests would be answered at any time.
+    let told = std::sync::atomic::AtomicUsize::new(0);
+    let loading = Fake::start(move |_, talk| {
+        while talk.request().is_some() {
+            let loading = told.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 8;
+            talk.say(if loading { "-LOADING Redis is loading the dataset in memory\r\n" } else { "+PONG\r\n" });
+        }
+    });
+    let well = Fake::start(|_, talk| {
+        while talk.request().is_some() {
+            talk.say("-NOAUTH Authentication required.\r\n");
+        }
+    });
+    let proxy = over(Pool::new("cache", "redis", &[loading.entry(), well.entry()]), &[]);
+    let state = |fake: &Fake| proxy.stats()["cache"][&fake.name()]["server_state"].as_str().unwrap().to_owned();
+    eventually("an ejection", || (state(&loading) == "ejected").then_some(()));
+    eventually("a return", || (state(&loading) == "live").then_some(()));
+    assert!(proxy.log().contains("probe: LOADING Redis is loading the dataset in memory"), "{}", proxy.log());
+    assert_eq!(events(&proxy).iter().filter(|(_, server)| *server == well.name()).count(), 0, "NOAUTH is alive");
+    assert_eq!(loading.accepted(), 1, "the connection of probes is kept");
+}
+
+#[test]
+fn a_server_that_answers_probes_and_nothing_else_is_ejected_by_requests() {
+    let deaf = Fake::start(|_, talk| {
+        while let Some(request) = talk.request() {
+            if request == "PING" {
+                talk.say("+PONG\r\n");
+            }
+        }
+    });
+    let servers = [need!(Server::redis())];
+    let others = servers.iter().map(Server::entry).chain([deaf.entry()]);
+    let pool = Pool::new("cache", "redis", &others.collect::<Vec<_>>());
+    let proxy = over(pool, &["timeout: 50", "server_retry_timeout: 10m"]);
+    let mut client = proxy.client();
+    for n in 0..200 {
+        client.ask(&format!("GET key{n}"));
+    }
+    assert!((0..200).all(|n| client.ask(&format!("GET key{n}")) == "nil"));
+    assert_eq!(events(&proxy), [("ejected".to_owned(), deaf.name())]);
+    assert!(proxy.log().contains("no reply within 50 ms"), "{}", proxy.log());
+}
+
+#[test]
+fn without_auto_eject_hosts_nobody_is_probed_or_ejected() {
+    let silent = Fake::start(|_, talk| talk.stall());
+    let pool = Pool::new("cache", "redis", &[silent.entry()]).set("timeout: 30");
+    let mut proxy = Outrigger::start([pool]);
+    proxy.announce("no reply in time");
+    proxy.announce("connection lost");
+    let mut client = proxy.client();
+    (0..10).for_each(|_| assert!(client.ask("GET a").starts_with("-ERR Connection timed out")));
+    assert_eq!((proxy.stats()["cache"]["server_ejects"].as_u64(), events(&proxy)), (Some(0), vec![]));
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+}
