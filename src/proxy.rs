@@ -13,7 +13,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -27,10 +26,11 @@ use crate::admin::{self, Stats};
 use crate::backend::Endpoint;
 use crate::config::{LogFormat, ServerAddress, Settings};
 use crate::discovery::{Names, Resolver};
-use crate::listener::Listener;
+use crate::listener::{Door, Listener};
 use crate::local::{LocalServer, LocalServers};
 use crate::monitor::Monitor;
 use crate::pool::PoolHealth;
+use crate::session::Common;
 use crate::telemetry::{Events, Format, Log, WorkerCells};
 use crate::worker::{Bell, Plan, Worker};
 
@@ -74,7 +74,9 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     server.bootstrap();
     let events = Arc::new(Events::new());
     let health = PoolHealth::of_all(&settings, &events);
-    let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events));
+    let common = Common::new(&settings);
+    let budget = common.budget.clone();
+    let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events, budget));
     // They outlive the last worker.
     let local = start_local(&settings).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     let bells = Arc::new(OnceLock::<Vec<Bell>>::new());
@@ -93,7 +95,8 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     if monitor.has_work() {
         server.add_service(Watching(Some(monitor)));
     }
-    server.add_service(DataPlane { settings, listeners, endpoints, bells, health, cells, banner: process.banner });
+    let banner = process.banner;
+    server.add_service(DataPlane { settings, listeners, endpoints, bells, health, cells, common, banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
     drop((local, pid_file));
     Ok(())
@@ -288,6 +291,7 @@ struct DataPlane {
     health: Vec<Arc<PoolHealth>>,
     /// By worker.
     cells: Vec<Arc<WorkerCells>>,
+    common: Arc<Common>,
     banner: Option<String>,
 }
 
@@ -296,7 +300,8 @@ impl DataPlane {
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for (index, cells) in self.cells.iter().enumerate() {
             let (settings, health, cells) = (self.settings.clone(), self.health.clone(), cells.clone());
-            let plan = Plan { settings, endpoints: self.endpoints.clone(), health, cells };
+            let (endpoints, common) = (self.endpoints.clone(), self.common.clone());
+            let plan = Plan { settings, endpoints, health, cells, common };
             let (worker, thread) = Worker::start(index, plan)?;
             workers.push(worker);
             threads.push(thread);
@@ -343,9 +348,9 @@ impl ServiceWithDependents for DataPlane {
             }
         };
         tokio::task::spawn_blocking(move || running.join());
-        let ids = Arc::new(AtomicU64::new(0));
+        let door = Arc::new(Door::default());
         for listener in self.listeners.drain(..) {
-            tokio::spawn(listener.run(workers.clone(), ids.clone()));
+            tokio::spawn(listener.run(workers.clone(), door.clone()));
         }
         drop(workers);
         ready.notify_ready();
