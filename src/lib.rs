@@ -37,7 +37,7 @@
 //! | 0 | [`hash`] [`telemetry`] [`protocol`] | vocabulary: the standard library and bytes |
 //! | 1 | [`ring`] [`io`] | mechanisms: no configuration; `io` alone knows sockets |
 //! | 2 | [`config`] | a file becomes settings |
-//! | 3 | [`backend`] [`local`] | towards servers; servers of our own |
+//! | 3 | [`discovery`] [`backend`] [`local`] | towards servers: their addresses, connections; servers of our own |
 //! | 4 | [`pool`] | key to connection |
 //! | 5 | [`session`] [`worker`] [`listener`] | towards clients |
 //! | 6 | [`admin`] [`monitor`] [`proxy`] [`cli`] | control |
@@ -68,6 +68,7 @@ pub mod admin;
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod discovery;
 pub mod hash;
 pub mod health;
 pub mod io;

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
@@ -22,6 +22,14 @@ pub struct Listener {
     places: Places,
     /// For messages.
     address: String,
+}
+
+/// What the listeners of the process share.
+#[derive(Debug, Default)]
+pub struct Door {
+    /// Clients let in so far: the number of the last one.
+    ids: AtomicU64,
+    trouble: Trouble,
 }
 
 /// Counts the clients of a pool against `client_connections`.
@@ -74,10 +82,10 @@ impl Listener {
     }
 
     /// Accepts until dropped.
-    pub async fn run(self, workers: Vec<Worker>, ids: Arc<AtomicU64>) {
+    pub async fn run(self, workers: Vec<Worker>, door: Arc<Door>) {
         let result = match self.socket.local_addr().map(|a| a.is_unix()) {
-            Ok(true) => self.run_unix(&workers, &ids).await,
-            Ok(false) => self.run_tcp(&workers, &ids).await,
+            Ok(true) => self.run_unix(&workers, &door).await,
+            Ok(false) => self.run_tcp(&workers, &door).await,
             Err(e) => Err(e),
         };
         if let Err(error) = result {
@@ -85,36 +93,34 @@ impl Listener {
         }
     }
 
-    async fn run_tcp(&self, workers: &[Worker], ids: &AtomicU64) -> io::Result<()> {
+    async fn run_tcp(&self, workers: &[Worker], door: &Door) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.socket.try_clone()?.into())?;
-        let mut trouble = Trouble::default();
         loop {
             match listener.accept().await.and_then(|(s, _)| s.into_std()) {
-                Ok(socket) => self.admit(Socket::Tcp(socket), workers, ids, &mut trouble),
-                Err(error) => trouble.pause(&self.address, &error).await,
+                Ok(socket) => self.admit(Socket::Tcp(socket), workers, door),
+                Err(error) => door.trouble.pause(&self.address, &error).await,
             }
         }
     }
 
-    async fn run_unix(&self, workers: &[Worker], ids: &AtomicU64) -> io::Result<()> {
+    async fn run_unix(&self, workers: &[Worker], door: &Door) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.socket.try_clone()?.into())?;
-        let mut trouble = Trouble::default();
         loop {
             match listener.accept().await.and_then(|(s, _)| s.into_std()) {
-                Ok(socket) => self.admit(Socket::Unix(socket), workers, ids, &mut trouble),
-                Err(error) => trouble.pause(&self.address, &error).await,
+                Ok(socket) => self.admit(Socket::Unix(socket), workers, door),
+                Err(error) => door.trouble.pause(&self.address, &error).await,
             }
         }
     }
 
-    fn admit(&self, socket: Socket, workers: &[Worker], ids: &AtomicU64, trouble: &mut Trouble) {
-        trouble.over(&self.address);
+    fn admit(&self, socket: Socket, workers: &[Worker], door: &Door) {
+        door.trouble.over(Instant::now());
         let permit = Permit { pool: self.places.taken.clone(), worker: None };
         let taken = self.places.taken.fetch_add(1, Relaxed);
         if self.places.limit.is_some_and(|limit| taken >= limit) {
             return refuse(socket, self.protocol);
         }
-        let id = ids.fetch_add(1, Relaxed) + 1;
+        let id = door.ids.fetch_add(1, Relaxed) + 1;
         if let Some(worker) = workers.iter().min_by_key(|w| w.sessions()) {
             worker.hand(Accepted { socket, pool: self.pool, id, permit });
         }
@@ -134,32 +140,41 @@ fn refuse(socket: Socket, protocol: Protocol) {
     };
 }
 
-/// Accepting that fails (no file descriptors left, mostly): logged once, retried after a pause, never spun on. Holds when
-/// it failed last.
-#[derive(Default)]
-struct Trouble(Option<Instant>);
+/// Accepting that fails (no file descriptors left, mostly): logged once for all listeners, which run into it together;
+/// retried after a pause, never spun on. Holds when it failed last.
+#[derive(Debug, Default)]
+struct Trouble(Mutex<Option<Instant>>);
 
 /// Accepting must go well for so long before it counts as repaired: at the limit of descriptors every client that leaves
 /// lets one in, and the next one fails.
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Trouble {
-    async fn pause(&mut self, address: &str, error: &io::Error) {
+    async fn pause(&self, address: &str, error: &io::Error) {
         // Of these the client is to blame; the next one may be fine.
         if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) {
             return;
         }
-        if self.0.replace(Instant::now()).is_none() {
+        if self.failed(Instant::now()) {
             tracing::warn!(listen = address, %error, "cannot accept clients; trying again ten times a second");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    fn over(&mut self, address: &str) {
-        if self.0.is_some_and(|failed| failed.elapsed() >= QUIET) {
-            self.0 = None;
-            tracing::info!(listen = address, "accepting clients again");
+    /// Accepting failed; whether that is news.
+    fn failed(&self, now: Instant) -> bool {
+        self.0.lock().is_ok_and(|mut last| last.replace(now).is_none())
+    }
+
+    /// Accepting went well; whether that is the end of a trouble.
+    fn over(&self, now: Instant) -> bool {
+        let Ok(mut last) = self.0.lock() else { return false };
+        let over = last.is_some_and(|failed| now.saturating_duration_since(failed) >= QUIET);
+        if over {
+            *last = None;
+            tracing::info!("accepting clients again");
         }
+        over
     }
 }
 
@@ -200,20 +215,19 @@ fn listen(socket: RawSocket, address: &SockAddr, backlog: u32) -> io::Result<Raw
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn accepting_at_the_limit_of_descriptors_does_not_flood_the_log() {
-        let mut trouble = Trouble::default();
-        let error = io::Error::from_raw_os_error(libc::EMFILE);
-        trouble.over("here");
-        assert!(trouble.0.is_none());
-        // Every client that leaves lets one in, between two failures.
-        for _ in 0..3 {
-            trouble.pause("here", &error).await;
-            trouble.over("here");
-            assert!(trouble.0.is_some(), "the next failure is no news");
+    #[test]
+    fn accepting_at_the_limit_of_descriptors_does_not_flood_the_log() {
+        let (trouble, start) = (Trouble::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!trouble.over(at(0)));
+        assert!(trouble.failed(at(1)));
+        // Every client that leaves lets one in, between two failures; and so it goes for each listener.
+        for second in 1..100 {
+            assert!(!trouble.failed(at(second)));
+            assert!(!trouble.over(at(second + 9)));
         }
-        trouble.0 = Instant::now().checked_sub(QUIET);
-        trouble.over("here");
-        assert!(trouble.0.is_none());
+        assert!(trouble.over(at(109)));
+        assert!(!trouble.over(at(110)));
+        assert!(trouble.failed(at(111)));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   bind listeners ──► daemonise ──► Server::run ─┬─ data plane: workers, accept loops
+//!                                                 ├─ names: addresses of servers
 //!                                                 ├─ monitor: probes
 //!                                                 ├─ statistics port
 //!                                                 └─ signals: HUP, TTIN, TTOU
@@ -12,8 +13,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -25,10 +25,12 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use crate::admin::{self, Stats};
 use crate::backend::Endpoint;
 use crate::config::{LogFormat, ServerAddress, Settings};
-use crate::listener::Listener;
+use crate::discovery::{Names, Resolver};
+use crate::listener::{Door, Listener};
 use crate::local::{LocalServer, LocalServers};
 use crate::monitor::Monitor;
 use crate::pool::PoolHealth;
+use crate::session::Common;
 use crate::telemetry::{Events, Format, Log, WorkerCells};
 use crate::worker::{Bell, Plan, Worker};
 
@@ -72,20 +74,29 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     server.bootstrap();
     let events = Arc::new(Events::new());
     let health = PoolHealth::of_all(&settings, &events);
-    let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events));
+    let common = Common::new(&settings);
+    let budget = common.budget.clone();
+    let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events, budget));
     // They outlive the last worker.
     let local = start_local(&settings).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    let endpoints = endpoints(&settings, &local);
+    let bells = Arc::new(OnceLock::<Vec<Bell>>::new());
+    let ring = bells.clone();
+    let mut names = Names::new(Arc::new(move |_| ring.get().into_iter().flatten().for_each(Bell::addresses_changed)));
+    let endpoints = endpoints(&settings, &local, &mut names);
     let monitor = Monitor::new(&settings, &endpoints, &health);
     let (end, change) = install_signals()?;
     server.add_service(Signals { log, change });
     if let Some(socket) = stats_socket {
         server.add_service(StatsPort { socket: Some(socket), stats });
     }
+    if let Some(resolver) = names.resolver(settings.resolver) {
+        server.add_service(NameService(resolver));
+    }
     if monitor.has_work() {
         server.add_service(Watching(Some(monitor)));
     }
-    server.add_service(DataPlane { settings, listeners, endpoints, health, cells, banner: process.banner });
+    let banner = process.banner;
+    server.add_service(DataPlane { settings, listeners, endpoints, bells, health, cells, common, banner });
     server.run(RunArgs { shutdown_signal: Box::new(EndSignals(end.into())) });
     drop((local, pid_file));
     Ok(())
@@ -238,6 +249,20 @@ impl Service for StatsPort {
     }
 }
 
+/// Keeps the addresses of servers up to date.
+struct NameService(Resolver);
+
+#[async_trait]
+impl Service for NameService {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        self.0.run().await;
+    }
+
+    fn name(&self) -> &str {
+        "names"
+    }
+}
+
 /// The monitor, on a thread of its own: nothing that clients do keeps it from probing.
 struct Watching(Option<Monitor>);
 
@@ -257,6 +282,8 @@ impl Service for Watching {
 /// Workers and accept loops.
 struct DataPlane {
     settings: Arc<Settings>,
+    /// Rung when addresses change; filled in when the workers have started.
+    bells: Arc<OnceLock<Vec<Bell>>>,
     listeners: Vec<Listener>,
     /// By pool, then by server in ring order.
     endpoints: Vec<Vec<Endpoint>>,
@@ -264,6 +291,7 @@ struct DataPlane {
     health: Vec<Arc<PoolHealth>>,
     /// By worker.
     cells: Vec<Arc<WorkerCells>>,
+    common: Arc<Common>,
     banner: Option<String>,
 }
 
@@ -272,13 +300,16 @@ impl DataPlane {
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for (index, cells) in self.cells.iter().enumerate() {
             let (settings, health, cells) = (self.settings.clone(), self.health.clone(), cells.clone());
-            let plan = Plan { settings, endpoints: self.endpoints.clone(), health, cells };
+            let (endpoints, common) = (self.endpoints.clone(), self.common.clone());
+            let plan = Plan { settings, endpoints, health, cells, common };
             let (worker, thread) = Worker::start(index, plan)?;
             workers.push(worker);
             threads.push(thread);
         }
+        let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+        let _ = self.bells.set(bells.clone());
         for pool in &self.health {
-            let bells: Vec<Bell> = workers.iter().map(Worker::bell).collect();
+            let bells = bells.clone();
             pool.on_change(move || bells.iter().for_each(Bell::health_changed));
         }
         Ok((workers, Running(threads)))
@@ -317,9 +348,9 @@ impl ServiceWithDependents for DataPlane {
             }
         };
         tokio::task::spawn_blocking(move || running.join());
-        let ids = Arc::new(AtomicU64::new(0));
+        let door = Arc::new(Door::default());
         for listener in self.listeners.drain(..) {
-            tokio::spawn(listener.run(workers.clone(), ids.clone()));
+            tokio::spawn(listener.run(workers.clone(), door.clone()));
         }
         drop(workers);
         ready.notify_ready();
@@ -353,10 +384,10 @@ fn start_local(settings: &Settings) -> io::Result<LocalServers> {
 }
 
 /// Where each server listens, by pool and in ring order; the local ones in the order in which they were started.
-fn endpoints(settings: &Settings, local: &LocalServers) -> Vec<Vec<Endpoint>> {
+fn endpoints(settings: &Settings, local: &LocalServers, names: &mut Names) -> Vec<Vec<Endpoint>> {
     let mut next_local = 0..;
     let mut endpoint = |address: &ServerAddress| match address {
-        ServerAddress::Tcp { host, port } => Endpoint::Tcp { host: host.clone(), port: *port },
+        ServerAddress::Tcp { host, port } => Endpoint::Tcp(names.host(host, *port)),
         ServerAddress::Unix { path } => Endpoint::Unix(path.clone()),
         ServerAddress::Local => Endpoint::Unix(local.address(next_local.next().unwrap_or_default())),
     };

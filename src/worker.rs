@@ -20,7 +20,7 @@ use crate::config::Settings;
 use crate::io::{Pass, Stream, Ticker};
 use crate::listener::Permit;
 use crate::pool::{Parts, Pool, PoolHealth};
-use crate::session::{Session, Shared};
+use crate::session::{Common, Patrol, Session, Shared};
 use crate::telemetry::WorkerCells;
 
 /// Tasks run between two looks at the sockets when the run queue does not empty by itself before. Far above the usual
@@ -52,6 +52,8 @@ pub struct Plan {
     /// By pool.
     pub health: Vec<Arc<PoolHealth>>,
     pub cells: Arc<WorkerCells>,
+    /// Shared with the other workers.
+    pub common: Arc<Common>,
 }
 
 /// What a worker is told.
@@ -59,6 +61,8 @@ enum Mail {
     Client(Accepted),
     /// A server was ejected or came back: what its connections hold may have to go elsewhere.
     HealthChanged,
+    /// The name of a server stands for other addresses.
+    AddressesChanged,
 }
 
 /// The way to tell a worker about its servers, which does not keep it from ending.
@@ -69,6 +73,11 @@ impl Bell {
     /// A server was ejected or came back.
     pub fn health_changed(&self) {
         self.ring(Mail::HealthChanged);
+    }
+
+    /// The name of a server stands for other addresses.
+    pub fn addresses_changed(&self) {
+        self.ring(Mail::AddressesChanged);
     }
 
     fn ring(&self, mail: Mail) {
@@ -128,13 +137,11 @@ impl Worker {
 }
 
 fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
-    let pass = Pass::new();
+    let pass = Pass::with_budget(plan.common.budget.clone());
     pass.install();
     match runtime.build_local(LocalOptions::default()) {
         Ok(runtime) => {
             runtime.block_on(serve(plan, pass, queue, report));
-            // A name that is still being looked up would hold up the end for as long as the resolver likes.
-            runtime.shutdown_background();
         }
         Err(error) => drop(report.send(Err(error))),
     }
@@ -147,6 +154,7 @@ type Report = std::sync::mpsc::Sender<io::Result<()>>;
 type Sessions = RefCell<HashMap<u64, Rc<Session>>>;
 
 /// What a running worker has.
+#[derive(Clone)]
 struct Local {
     settings: Arc<Settings>,
     pools: Vec<Rc<Pool>>,
@@ -167,6 +175,7 @@ async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Ma
         match mail {
             Mail::Client(accepted) => local.admit(accepted),
             Mail::HealthChanged => local.check_deadlines(),
+            Mail::AddressesChanged => local.pools.iter().flat_map(|p| p.connections()).for_each(|c| c.follow()),
         }
     }
     local.drain().await;
@@ -189,10 +198,10 @@ impl Local {
             }
         }
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let shared = Shared::new(pass, settings.limits.clone(), settings.session_limits.clone(), started);
-        let changed = Rc::new(Notify::new());
-        spawn_local(watch_deadlines(ticker.clone(), pools.clone(), shared.clone(), changed.clone()));
-        Ok(Self { settings, pools, shared, sessions: Rc::default(), changed, ticker })
+        let shared = Shared::new(pass, &settings, plan.common, started);
+        let local = Self { settings, pools, shared, sessions: Rc::default(), changed: Rc::default(), ticker };
+        spawn_local(local.clone().watch_deadlines());
+        Ok(local)
     }
 
     fn admit(&self, accepted: Accepted) {
@@ -203,6 +212,9 @@ impl Local {
         };
         let session = Session::new(accepted.id, stream, pool.clone(), self.shared.clone());
         self.sessions.borrow_mut().insert(session.id, session.clone());
+        if self.pools.iter().any(|pool| pool.settings.client_idle_timeout.is_some()) {
+            self.ticker.set();
+        }
         let (sessions, changed) = (self.sessions.clone(), self.changed.clone());
         spawn_local(async move {
             let id = session.id;
@@ -211,6 +223,30 @@ impl Local {
             drop(accepted.permit);
             changed.notify_one();
         });
+    }
+
+    /// Checks every connection's deadlines at each tick, and now and then the patience with clients; keeps ticking while
+    /// there are any.
+    async fn watch_deadlines(self) {
+        let mut patrol = Patrol::new(&self.settings);
+        loop {
+            self.ticker.tick().await;
+            let now = self.shared.pass.now();
+            // Every connection is to be checked, so no short cut at the first that has a deadline.
+            let some = self.pools.iter().flat_map(|p| p.connections()).filter(|c| c.check_deadlines(now)).count();
+            if some > 0 {
+                self.ticker.set();
+            }
+            let sessions = self.sessions.borrow();
+            if let Some(delay) = patrol.wants_tick(&self.shared, sessions.len()) {
+                self.ticker.set_within(delay);
+                if patrol.is_due(now) {
+                    sessions.values().for_each(|session| session.check_patience(now));
+                }
+            }
+            drop(sessions);
+            self.changed.notify_one();
+        }
     }
 
     fn check_deadlines(&self) {
@@ -249,20 +285,6 @@ impl Local {
 fn shortest_limit(settings: &Settings) -> Duration {
     let limits = settings.pools.iter().flat_map(|p| [p.timeout, p.connect_timeout]).flatten();
     limits.chain([settings.drain_timeout]).min().unwrap_or_default()
-}
-
-/// Checks every connection's deadlines at each tick, and keeps ticking while there are any.
-async fn watch_deadlines(ticker: Rc<Ticker>, pools: Vec<Rc<Pool>>, shared: Rc<Shared>, ticked: Rc<Notify>) {
-    loop {
-        ticker.tick().await;
-        let now = shared.pass.now();
-        // Every connection is to be checked, so no short cut at the first that has a deadline.
-        let some = pools.iter().flat_map(|p| p.connections()).filter(|c| c.check_deadlines(now)).count();
-        if some > 0 {
-            ticker.set();
-        }
-        ticked.notify_one();
-    }
 }
 
 fn open(socket: Socket, pool: &Pool) -> io::Result<Stream> {

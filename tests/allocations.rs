@@ -10,14 +10,15 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use outrigger::backend::Endpoint;
 use outrigger::config::{ListenAddress, Protocol, Settings, default_settings};
-use outrigger::listener::Listener;
+use outrigger::listener::{Door, Listener};
 use outrigger::local::{LocalServer, LocalServers};
 use outrigger::pool::PoolHealth;
+use outrigger::session::Common;
 use outrigger::telemetry::WorkerCells;
 use outrigger::worker::{Plan, Worker};
 
@@ -118,14 +119,14 @@ fn start_worker(settings: Settings, local: &LocalServers) {
         .map(|pool| (0..2).map(|server| Endpoint::Unix(local.address(pool * 2 + server))).collect());
     let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
     let settings = Arc::new(settings);
-    let health = PoolHealth::of_all(&settings, &Arc::default());
-    let plan = Plan { settings: settings.clone(), endpoints: endpoints.collect(), health, cells };
+    let (health, common) = (PoolHealth::of_all(&settings, &Arc::default()), Common::new(&settings));
+    let plan = Plan { settings: settings.clone(), endpoints: endpoints.collect(), health, cells, common };
     let (worker, _) = Worker::start(7, plan).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ids = Arc::new(AtomicU64::new(0));
+        let door = Arc::new(Door::default());
         for (index, pool) in settings.pools.iter().enumerate() {
-            runtime.spawn(Listener::bind(pool, index).unwrap().run(vec![worker.clone()], ids.clone()));
+            runtime.spawn(Listener::bind(pool, index).unwrap().run(vec![worker.clone()], door.clone()));
         }
         runtime.block_on(std::future::pending::<()>());
     });

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use outrigger::backend::{Connection, Endpoint, Expect, Failure, Login, Requester, Server, Ticket};
+use outrigger::backend::{
+    Connection, Endpoint, Expect, Failure, Login, Reason, Request, Requester, Server, ServerHealth, Ticket,
+};
+use outrigger::discovery::Host;
 use outrigger::io::{Pass, Payload, Ticker};
 use outrigger::protocol::Limits;
 use outrigger::telemetry::WorkerCells;
@@ -27,16 +30,40 @@ impl Requester for Asker {
     }
 }
 
+/// A server that is never ejected.
+struct Healthy;
+
+impl ServerHealth for Healthy {
+    fn failed(&self, _: Instant, _: &Reason, _: &'static str) {}
+
+    fn answered(&self) {}
+
+    fn is_ejected(&self) -> bool {
+        false
+    }
+
+    fn recoveries(&self) -> u64 {
+        0
+    }
+
+    fn may_repeat(&self) -> bool {
+        false
+    }
+}
+
 const TIMEOUT: Duration = Duration::from_millis(40);
 
 fn server(port: u16) -> Server {
     Server {
         pool: "cache".into(),
         name: "silent".into(),
-        endpoint: Endpoint::Tcp { host: "127.0.0.1".into(), port },
+        endpoint: Endpoint::Tcp(Host::Address(([127, 0, 0, 1], port).into())),
         login: Login::default(),
         connect_timeout: None,
         timeout: Some(TIMEOUT),
+        slow_timeout: None,
+        max_reconnect_delay: Duration::from_secs(1),
+        failure_replies: Vec::new(),
         limits: Limits::default(),
         max_requests: 100,
         max_bytes: 1000,
@@ -90,13 +117,14 @@ fn a_deadline_that_passes_during_a_long_pass_is_not_missed() {
     let told = runtime.block_on(async {
         let cells = Arc::new(WorkerCells::new([1]));
         let server = Rc::new(server(listener.local_addr().unwrap().port()));
-        let connection = Connection::new(server, pass.clone(), cells.clone(), (0, 0));
+        let connection = Connection::new(server, Rc::new(Healthy), pass.clone(), cells.clone(), (0, 0));
         spawn_local(connection.clone().run());
         spawn_local(watch_deadlines(connection.clone(), pass));
         connection.preconnect();
         let seen = &cells.pools[0].servers[0];
         until(|| seen.server_connections.get() == 1).await;
-        connection.send(Some(asker.clone()), Ticket::default(), Expect::Resp, |out, pass| {
+        let request = Request::once(Ticket::default(), Expect::Resp);
+        connection.send(Some(asker.clone()), request, |out, pass| {
             out.push(Payload::Borrowed(b"*1\r\n$4\r\nPING\r\n"), pass);
         });
         // Written, and the deadline is watched.

@@ -186,7 +186,10 @@ fn statistics_have_twemproxys_fields_in_twemproxys_order() {
     let servers = need!(Server::three(Server::redis));
     let nutcracker = need!(Nutcracker::start(&["redis: true", "hash: murmur"], &servers));
     let proxy = Outrigger::start([Pool::redis("pool", &servers).set("hash: murmur")]);
-    assert_eq!(keys(&proxy.stats_text()), keys(&nutcracker.stats_text()));
+    let theirs = keys(&nutcracker.stats_text());
+    // What twemproxy does not have stands between.
+    let ours = keys(&proxy.stats_text()).into_iter().filter(|key| theirs.contains(key));
+    assert_eq!(ours.collect::<Vec<_>>(), theirs);
     // The same work is counted the same way.
     for mut client in [proxy.client(), nutcracker.client()] {
         for n in 0..30 {

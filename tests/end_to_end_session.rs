@@ -389,6 +389,7 @@ fn a_server_may_have_a_name() {
         .set("hash: murmur")
         .set("connect_timeout: 5s")
         .set("timeout: 5s")]);
+    proxy.announce("the name of a server cannot be resolved");
     proxy.announce("cannot connect");
     let mut client = proxy.client();
     let replies: Vec<String> = (0..20).map(|n| client.ask(&format!("SET key:{n} {n}"))).collect();

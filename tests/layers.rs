@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 7] = [
     // A file becomes settings.
     &["config"],
     // Towards servers.
-    &["backend", "local"],
+    &["discovery", "backend", "local"],
     &["pool"],
     // Towards clients; a worker and its listeners know each other's hand-over types.
     &["session", "worker", "listener"],

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Settings;
 use crate::health::{Report, Standing};
+use crate::io::Budget;
 use crate::pool::PoolHealth;
 use crate::telemetry::{Counter, Event, Events, Gauge, PoolCells, ServerCells, WorkerCells, date_and_time};
 
@@ -29,6 +30,7 @@ pub struct Stats {
     /// By pool.
     health: Vec<Arc<PoolHealth>>,
     events: Arc<Events>,
+    budget: Arc<Budget>,
     started: Instant,
     /// The same moment by the clock on the wall. What is reported of the other clock is counted from here, so that it
     /// stays the same from report to report.
@@ -42,10 +44,11 @@ impl Stats {
         workers: Vec<Arc<WorkerCells>>,
         health: Vec<Arc<PoolHealth>>,
         events: Arc<Events>,
+        budget: Arc<Budget>,
     ) -> Self {
         let source = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (started, started_at) = (Instant::now(), SystemTime::now());
-        Self { settings, workers, health, events, started, started_at, source }
+        Self { settings, workers, health, events, budget, started, started_at, source }
     }
 
     /// The whole object.
@@ -66,6 +69,8 @@ impl Stats {
         report.insert("curr_connections".into(), json!(clients + servers + listeners));
         // Before the pools, so that one of the same name is shown all the same.
         report.insert("events".into(), self.events.last(EVENTS).iter().map(event).collect());
+        report.insert("buffered_bytes".into(), json!(self.budget.total()));
+        report.insert("buffered_bytes_limit".into(), json!(self.budget.limit()));
         for (index, pool) in self.settings.pools.iter().enumerate() {
             report.insert(pool.name.clone(), self.pool(index));
         }
@@ -80,6 +85,10 @@ impl Stats {
         report.insert("client_eof".into(), counter(|p| &p.client_eof));
         report.insert("client_err".into(), counter(|p| &p.client_err));
         report.insert("client_connections".into(), gauge(|p| &p.client_connections));
+        report.insert("client_refused_overload".into(), counter(|p| &p.client_refused_overload));
+        report.insert("client_cut_overload".into(), counter(|p| &p.client_cut_overload));
+        report.insert("client_cut_slow".into(), counter(|p| &p.client_cut_slow));
+        report.insert("client_closed_idle".into(), counter(|p| &p.client_closed_idle));
         report.insert("server_ejects".into(), json!(self.health[index].ejections()));
         report.insert("forward_error".into(), counter(|p| &p.forward_error));
         report.insert("fragments".into(), counter(|p| &p.fragments));

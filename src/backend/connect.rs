@@ -1,7 +1,9 @@
-//! Making a connection: resolve, connect, AUTH, SELECT. It counts as made only when the server accepted all of it.
+//! Making a connection: address, connect, AUTH, SELECT. It counts as made only when the server accepted all of it.
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis_protocol::resp2::decode::decode_bytes;
@@ -10,40 +12,93 @@ use tokio::io::ReadBuf;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{Endpoint, Reason, Server};
-use crate::io::Stream;
+use crate::discovery::{Host, Name};
+use crate::io::{Stream, Ticker};
 use crate::protocol::redis::{reply, response};
 use crate::protocol::{Limits, Parsed};
+
+/// The longest that one address is waited for when there is another.
+const LONGEST_TRY: Duration = Duration::from_secs(1);
 
 /// Connects and logs in. The caller sees to the time limit.
 ///
 /// # Errors
 /// The reason, with the server's own words where it gave any.
 pub async fn connect(server: &Server) -> Result<Stream, Reason> {
-    let mut stream = open(&server.endpoint).await?;
+    let mut attempt = Attempt { endpoint: &server.endpoint, made: false };
+    let mut stream = open(server).await?;
     log_in(&mut stream, server).await?;
+    attempt.made = true;
     Ok(stream)
 }
 
-async fn open(endpoint: &Endpoint) -> Result<Stream, Reason> {
-    match endpoint {
-        Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-        Endpoint::Tcp { host, port } => {
-            // A name is resolved on the blocking pool, never on the worker's own thread; an address is only parsed.
-            let addresses = tokio::net::lookup_host((host.as_str(), *port)).await;
-            let addresses = addresses.map_err(|e| Reason::NotResolved(format!("{host}: {e}")))?;
-            let mut last = Reason::NotResolved(format!("{host} has no address"));
-            for address in addresses {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => {
-                        stream.set_nodelay(true)?;
-                        return Ok(Stream::Tcp(stream));
-                    }
-                    Err(error) => last = error.into(),
-                }
-            }
-            Err(last)
+/// Whether new connections would lead to the same address as this one.
+pub fn is_current(endpoint: &Endpoint, stream: &Stream) -> bool {
+    match (endpoint, stream) {
+        (Endpoint::Tcp(Host::Name(name, _)), Stream::Tcp(stream)) => {
+            stream.peer_addr().is_ok_and(|peer| Some(peer.ip()) == name.current())
+        }
+        _ => true,
+    }
+}
+
+/// A connection in the making. When it fails, or its time is up, the name of the server is worth another look: its
+/// address may be another's by now.
+struct Attempt<'a> {
+    endpoint: &'a Endpoint,
+    made: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let (Endpoint::Tcp(Host::Name(name, _)), false) = (self.endpoint, self.made) {
+            name.poke();
         }
     }
+}
+
+async fn open(server: &Server) -> Result<Stream, Reason> {
+    match &server.endpoint {
+        Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        Endpoint::Tcp(Host::Address(address)) => open_tcp(*address).await,
+        Endpoint::Tcp(Host::Name(name, port)) => open_named(name, *port, server.connect_timeout).await,
+    }
+}
+
+/// Tries the addresses of a name one after the other, beginning with the one that was connected to last. One that is
+/// silent gets its share of the time limit, all but the last; so the second is reached although the first is a black
+/// hole, and the next connections begin with it.
+async fn open_named(name: &Name, port: u16, limit: Option<Duration>) -> Result<Stream, Reason> {
+    let not_resolved = |error| Reason::NotResolved(format!("{}: {error}", name.host()));
+    let addresses = name.resolved().await.map_err(not_resolved)?;
+    let share = limit.map_or(LONGEST_TRY, |limit| LONGEST_TRY.min(limit / addresses.len().max(1) as u32));
+    let Some((last, others)) = addresses.split_last() else { return Err(not_resolved("no address".to_owned())) };
+    for address in others {
+        if let Ok(stream) = within(share, open_tcp((*address, port).into())).await {
+            name.reached(*address);
+            return Ok(stream);
+        }
+    }
+    let stream = open_tcp((*last, port).into()).await?;
+    name.reached(*last);
+    Ok(stream)
+}
+
+/// A time limit of its own, because workers have no timers: one descriptor, for a connection that is being made.
+async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, Reason>>) -> Result<T, Reason> {
+    let ticker = Ticker::new(limit)?;
+    ticker.set();
+    tokio::select! {
+        biased;
+        result = attempt => result,
+        () = ticker.tick() => Err(Reason::ConnectTimedOut(limit.as_millis())),
+    }
+}
+
+async fn open_tcp(address: SocketAddr) -> Result<Stream, Reason> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(Stream::Tcp(stream))
 }
 
 async fn log_in(stream: &mut Stream, server: &Server) -> Result<(), Reason> {

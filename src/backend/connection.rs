@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::connect::connect;
+use super::connect::{connect, is_current};
 use super::in_flight::{Entry, InFlight};
 use super::measure::Measure;
 use super::replay::Replay;
 use super::{Expect, Failure, Lost, Reason, Request, Requester, Server, ServerHealth, Ticket, Time};
-use crate::io::{Flush, Inbound, Input, Outbound, Pass, Stream};
+use crate::io::{Flush, Held, Inbound, Input, Outbound, Pass, Stream};
 use crate::protocol::{Parsed, memcached, redis};
 use crate::telemetry::{ServerCells, WorkerCells};
 
@@ -65,6 +65,7 @@ pub struct Connection {
     connect_by: Cell<Option<Instant>>,
     /// What this connection has added to the queue gauges.
     counted: Cell<Queues>,
+    held: Held,
     /// When bytes last came, or when the oldest given-up request was given up.
     heard: Cell<Instant>,
     /// When the first request after a long silence was sent, as long as it is not answered.
@@ -82,9 +83,10 @@ impl Connection {
         cells: Arc<WorkerCells>,
         place: (usize, usize),
     ) -> Rc<Self> {
-        let heard = Cell::new(pass.now());
+        let (heard, held) = (Cell::new(pass.now()), Held::new(pass.clone()));
         let recovery = Recovery::new(server.max_reconnect_delay);
         Rc::new(Self {
+            held,
             server,
             health,
             pass,
@@ -176,6 +178,7 @@ impl Connection {
         if self.link.borrow().is_some() {
             self.mark_dirty();
         } else {
+            self.held.set(self.out.borrow().len());
             self.wake();
         }
     }
@@ -256,6 +259,8 @@ impl Connection {
         if !self.out.borrow().is_empty() {
             self.mark_dirty();
         }
+        // The addresses may have changed while it was made.
+        self.follow();
     }
 
     fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Reason> {
@@ -279,6 +284,13 @@ impl Connection {
         if self.link.borrow().is_some() {
             self.retiring.set(true);
             self.wake();
+        }
+    }
+
+    /// Retires the link if it leads to another address than the name of the server stands for now.
+    pub fn follow(&self) {
+        if self.link.borrow().as_ref().is_some_and(|link| !is_current(&self.server.endpoint, link)) {
+            self.retire();
         }
     }
 
@@ -314,6 +326,7 @@ impl Connection {
                 Poll::Ready(Err(e)) => return Err(e.into()),
             }
             result?;
+            self.count_queues();
         }
     }
 
@@ -359,7 +372,6 @@ impl Connection {
             self.recovery.answered();
             self.health.answered();
         }
-        self.count_queues();
         Ok(())
     }
 
@@ -409,7 +421,7 @@ impl Flush for Connection {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
         if self.blocked.get() || self.retiring.get() {
-            return;
+            return self.count_queues();
         }
         let link = self.link.borrow();
         let Some(stream) = &*link else { return };

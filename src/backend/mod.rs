@@ -19,6 +19,7 @@ pub use connection::Connection;
 pub use failure::{Failure, Lost, Reason};
 pub use probe::Probe;
 
+use crate::discovery::Host;
 use crate::io::Payload;
 use crate::protocol::Limits;
 use crate::protocol::memcached;
@@ -95,7 +96,7 @@ pub enum Expect {
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    Tcp { host: String, port: u16 },
+    Tcp(Host),
     Unix(PathBuf),
 }
 

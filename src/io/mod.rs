@@ -7,6 +7,7 @@
 //! ```
 //! One trip around is a *pass*. Nothing writes to a socket in the middle of a pass.
 
+mod budget;
 mod inbound;
 mod outbound;
 mod pacer;
@@ -14,6 +15,7 @@ mod pass;
 mod stream;
 mod ticker;
 
+pub use budget::{Budget, Held, Level};
 pub use inbound::{Inbound, Input};
 pub use outbound::{Outbound, Payload};
 pub use pacer::Pacing;

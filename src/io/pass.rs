@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::Ticker;
+use super::budget::{Budget, Untold};
 use super::pacer::{self, Pacer, Pacing};
+use super::{Level, Ticker};
 
 /// Something with unwritten bytes that has marked itself dirty.
 pub trait Flush {
@@ -36,15 +38,28 @@ pub struct Pass {
     ticker: OnceCell<Rc<Ticker>>,
     /// Something got a deadline in this pass.
     deadline: Cell<bool>,
+    /// Of the whole process.
+    budget: Arc<Budget>,
+    untold: Untold,
 }
 
 impl Pass {
+    /// A pass that may hold as much as it likes.
     pub fn new() -> Rc<Self> {
         Self::with_pacing(Pacing::default())
     }
 
     /// As [`Pass::new`], with a pacing other than the default.
     pub fn with_pacing(pacing: Pacing) -> Rc<Self> {
+        Self::build(pacing, Arc::new(Budget::new(usize::MAX)))
+    }
+
+    /// A pass whose bytes count in this budget.
+    pub fn with_budget(budget: Arc<Budget>) -> Rc<Self> {
+        Self::build(Pacing::default(), budget)
+    }
+
+    fn build(pacing: Pacing, budget: Arc<Budget>) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new(Instant::now()),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
@@ -54,6 +69,8 @@ impl Pass {
             pacer: RefCell::new(Pacer::new(pacing, Instant::now())),
             ticker: OnceCell::new(),
             deadline: Cell::new(false),
+            budget,
+            untold: Untold::default(),
         })
     }
 
@@ -107,6 +124,23 @@ impl Pass {
         self.deadline.set(true);
     }
 
+    /// The budget of the process.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// How pressed for room the process is.
+    #[inline]
+    pub fn level(&self) -> Level {
+        self.budget.level()
+    }
+
+    /// Something holds so many bytes more, or less.
+    #[inline]
+    pub(super) fn hold(&self, bytes: isize) {
+        self.untold.add(bytes, &self.budget);
+    }
+
     /// So many requests of the session with this number were read at once.
     pub fn hear(&self, session: u64, requests: u32) {
         self.pacer.borrow_mut().hear(session, requests);
@@ -126,6 +160,7 @@ impl Pass {
                 dirty.flush();
             }
         }
+        self.untold.tell(&self.budget);
         if self.deadline.replace(false)
             && let Some(ticker) = self.ticker.get()
         {

@@ -1,6 +1,7 @@
 //! A connected socket, TCP or unix, with the same calls for both.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -45,6 +46,29 @@ impl Stream {
             Self::Tcp(s) => s.poll_write_ready(cx),
             Self::Unix(s) => s.poll_write_ready(cx),
         }
+    }
+
+    /// Bytes that were written and that the peer's kernel has not taken yet (a unix socket: the peer itself); `None`: not
+    /// known.
+    pub fn untaken(&self) -> Option<usize> {
+        let fd = match self {
+            Self::Tcp(s) => s.as_raw_fd(),
+            Self::Unix(s) => s.as_raw_fd(),
+        };
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ writes one `int`, and the descriptor is open as long as `self`.
+        let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+        (result == 0).then_some(usize::try_from(bytes).unwrap_or(0))
+    }
+
+    /// What was written and not taken is thrown away when this is dropped, and the peer is told by a reset; otherwise the
+    /// kernel would hold it for a peer that may never read.
+    pub fn abort(&self) {
+        let now = Some(std::time::Duration::ZERO);
+        let _ = match self {
+            Self::Tcp(s) => socket2::SockRef::from(s).set_linger(now),
+            Self::Unix(_) => Ok(()),
+        };
     }
 
     /// Sends FIN: no more bytes will come from this side. Errors do not matter, the peer may be gone.

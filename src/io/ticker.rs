@@ -3,9 +3,9 @@
 //! Not the runtime's own timers: they give every `epoll_wait` a timeout, and programming the processor's timer for each
 //! of two sleeps per request costs 5 % of a lone request. This one is set at most once a tick.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::time::{
@@ -19,7 +19,9 @@ use tokio::io::unix::AsyncFd;
 pub struct Ticker {
     timer: AsyncFd<OwnedFd>,
     period: Duration,
-    set: Cell<bool>,
+    /// How long after it was set it ticks, in nanoseconds; 0: it rests. Atomic for those tickers that move with their task
+    /// from thread to thread; each has one user.
+    set: AtomicU64,
 }
 
 impl Ticker {
@@ -31,7 +33,7 @@ impl Ticker {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         // SAFETY: an `OwnedFd` always names the same descriptor, which stays open until it is dropped with the `AsyncFd`.
         let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE)? };
-        Ok(Self { timer, period, set: Cell::new(false) })
+        Ok(Self { timer, period, set: AtomicU64::new(0) })
     }
 
     /// The period that suits the shortest of the time limits: a sixteenth of it, within reason.
@@ -41,11 +43,17 @@ impl Ticker {
 
     /// Has [`Ticker::tick`] return one period from now, if it is not set already.
     pub fn set(&self) {
-        if self.set.replace(true) {
+        self.set_within(self.period);
+    }
+
+    /// As [`Ticker::set`], for something that has time: `delay` from now, if it is not set to tick as soon or sooner.
+    pub fn set_within(&self, delay: Duration) {
+        let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX).max(1);
+        if (1..=nanos).contains(&self.set.load(Relaxed)) {
             return;
         }
-        let it_value =
-            Timespec { tv_sec: self.period.as_secs() as i64, tv_nsec: i64::from(self.period.subsec_nanos()) };
+        self.set.store(nanos, Relaxed);
+        let it_value = Timespec { tv_sec: delay.as_secs() as i64, tv_nsec: i64::from(delay.subsec_nanos()) };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
         if let Err(error) = timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once) {
             // The arguments are constant and valid; the kernel has no other reason to refuse.
@@ -60,7 +68,7 @@ impl Ticker {
         if let Err(error) = self.timer.async_io(Interest::READABLE, read).await {
             tracing::error!(%error, "the deadline timer cannot be read");
         }
-        self.set.set(false);
+        self.set.store(0, Relaxed);
     }
 }
 
@@ -81,6 +89,12 @@ mod tests {
                 ticker.tick().await;
                 assert!(start.elapsed() >= Duration::from_millis(20));
             }
+            let start = Instant::now();
+            ticker.set_within(Duration::from_secs(1000));
+            ticker.set();
+            ticker.set_within(Duration::from_secs(1000));
+            ticker.tick().await;
+            assert!(start.elapsed() < Duration::from_secs(100), "what has time held up what has none");
             let rest = tokio::time::timeout(Duration::from_millis(100), ticker.tick()).await;
             assert!(rest.is_err(), "ticked without being set");
             Ok(())

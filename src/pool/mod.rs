@@ -166,6 +166,11 @@ impl Pool {
         self.connections.iter().flatten()
     }
 
+    /// Its number in the settings.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     pub fn cells(&self) -> &PoolCells {
         &self.cells.pools[self.index]
     }

@@ -5,26 +5,33 @@
 //!     ▲                     │ answered here              │
 //!     └── end of the pass ──┴── slots, in order ◄────────┘ reply
 //! ```
-//! A session stops reading while it is owed too many replies or holds too many unsent bytes, or while a connection it
-//! needs has no room; nothing is dropped, the client just finds its socket full.
+//! A session stops reading while it is owed too many replies or holds too many unsent bytes, those to be expected
+//! included ([`window`]), or while a connection it needs has no room; nothing is dropped, the client just finds its socket
+//! full. Only when the whole process has no room are requests refused, and clients cut that do not read ([`overload`]).
 
 mod memcached;
 mod merge;
+mod overload;
+mod patience;
 mod redis;
 mod replies;
 mod resend;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::backend::{Failure, Requester, Ticket};
-use crate::config::{Protocol, SessionLimits};
-use crate::io::{Flush, Inbound, Input, Pass, Payload, Stream};
+use crate::config::{Protocol, SessionLimits, Settings};
+use crate::io::{Flush, Held, Inbound, Input, Pass, Payload, Stream};
 use crate::pool::{Away, Pool};
 use crate::protocol::Limits;
 
+pub use overload::{Common, Patrol};
+use patience::Patience;
 use replies::Replies;
 
 /// What the sessions of one worker share.
@@ -34,6 +41,9 @@ pub struct Shared {
     pub session_limits: SessionLimits,
     /// Unix time at which the process started, in seconds.
     pub started: u64,
+    common: Arc<Common>,
+    /// Sessions whose clients must take something within a limit.
+    watched: Cell<usize>,
     scratch: RefCell<Scratch>,
     /// Set once the process drains: sessions close when nothing is owed.
     draining: Cell<bool>,
@@ -48,9 +58,17 @@ struct Scratch {
 }
 
 impl Shared {
-    pub fn new(pass: Rc<Pass>, limits: Limits, session_limits: SessionLimits, started: u64) -> Rc<Self> {
-        let (scratch, draining) = (RefCell::default(), Cell::new(false));
-        Rc::new(Self { pass, limits, session_limits, started, scratch, draining })
+    pub fn new(pass: Rc<Pass>, settings: &Settings, common: Arc<Common>, started: u64) -> Rc<Self> {
+        Rc::new(Self {
+            pass,
+            limits: settings.limits.clone(),
+            session_limits: settings.session_limits.clone(),
+            started,
+            common,
+            watched: Cell::new(0),
+            scratch: RefCell::default(),
+            draining: Cell::new(false),
+        })
     }
 
     /// From now on sessions finish what is in flight and close. Wake each with [`Session::wake`].
@@ -99,6 +117,10 @@ pub struct Session {
     closing: Cell<bool>,
     /// The socket is dead; ends now.
     broken: Cell<bool>,
+    patience: Patience,
+    /// What it holds, as counted: for the client, and of the client's.
+    held_replies: Held,
+    held_input: Held,
 }
 
 impl Session {
@@ -107,20 +129,26 @@ impl Session {
             Protocol::Redis => Dialect::Redis(redis::State::new(&pool)),
             Protocol::Memcached => Dialect::Memcached(memcached::State::default()),
         };
+        let pass = &shared.pass;
+        let (held_replies, held_input) = (Held::new(pass.clone()), Held::new(pass.clone()));
+        let (patience, limits) = (Patience::new(pass.now()), &shared.session_limits);
         Rc::new(Self {
             id,
+            replies: RefCell::new(Replies::new(limits.max_session_bytes)),
             shared,
             pool,
             dialect: RefCell::new(dialect),
             stream: RefCell::new(Some(stream)),
             inbound: RefCell::default(),
-            replies: RefCell::default(),
             waker: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
             paused: Cell::new(false),
             closing: Cell::new(false),
             broken: Cell::new(false),
+            patience,
+            held_replies,
+            held_input,
         })
     }
 
@@ -135,7 +163,9 @@ impl Session {
         }
         // Servers may owe it replies for long, and hold on to it until then; its bytes are of no use any more.
         self.inbound.take();
-        self.replies.take().out.clear(&self.shared.pass);
+        self.held_input.set(0);
+        self.release_replies();
+        self.set_blocked(false);
         self.pool.cells().client_connections.sub(1);
     }
 
@@ -173,7 +203,7 @@ impl Session {
             && let Poll::Ready(ready) = stream.poll_write_ready(cx)
         {
             ready?;
-            self.blocked.set(false);
+            self.set_blocked(false);
             self.mark_dirty();
         }
         Ok(())
@@ -182,6 +212,9 @@ impl Session {
     fn poll_requests(self: &Rc<Self>, cx: &mut Context<'_>) -> std::io::Result<()> {
         if self.paused.get() && self.has_room() {
             self.paused.set(false);
+            self.inbound.borrow_mut().resume(|input| self.consume(input));
+        }
+        if self.must_look_again() && !self.paused.get() {
             self.inbound.borrow_mut().resume(|input| self.consume(input));
         }
         while !self.paused.get() && !self.closing.get() {
@@ -195,10 +228,11 @@ impl Session {
                     self.pool.cells().client_eof.increment();
                     self.closing.set(true);
                 }
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => self.patience.heard(self.shared.pass.now()),
                 Poll::Ready(Err(e)) => return Err(e),
             }
         }
+        self.held_input.set(self.inbound.borrow().len());
         Ok(())
     }
 
@@ -208,7 +242,7 @@ impl Session {
         let mut dialect = self.dialect.borrow_mut();
         let mut scratch = self.shared.scratch.borrow_mut();
         while !input.bytes().is_empty() {
-            if !self.within_limits(1) {
+            if !self.is_admitted() {
                 self.paused.set(true);
                 break;
             }
@@ -232,16 +266,14 @@ impl Session {
         self.shared.pass.hear(self.id, requests);
     }
 
-    /// Whether less than 1/`fraction` of what the session may be owed and may hold is taken.
-    fn within_limits(&self, fraction: usize) -> bool {
-        let (replies, limits) = (self.replies.borrow(), &self.shared.session_limits);
-        replies.unanswered() < limits.max_session_requests.div_ceil(fraction)
-            && replies.bytes() < limits.max_session_bytes.div_ceil(fraction)
+    /// Whether one more request may be taken.
+    fn is_admitted(&self) -> bool {
+        self.shared.admits(&self.replies.borrow(), 1)
     }
 
     /// Whether a paused session reads on: when half of its limits is free again.
     fn has_room(&self) -> bool {
-        self.within_limits(2)
+        self.shared.admits(&self.replies.borrow(), 2)
     }
 
     /// Pauses until `connection` has room.
@@ -283,6 +315,7 @@ impl Session {
             self.mark_dirty();
         }
         let settled = replies.is_settled();
+        self.held_replies.set(replies.bytes());
         drop(replies);
         if (self.closing.get() && settled) || (self.paused.get() && self.has_room()) {
             self.wake();
@@ -295,6 +328,7 @@ impl Requester for Session {
         if !self.broken.get() {
             self.replies.borrow_mut().deliver(ticket, payload, &self.shared.pass);
             self.progressed();
+            self.cut_if_hopeless();
         }
     }
 
@@ -322,12 +356,18 @@ impl Flush for Session {
         let stream = self.stream.borrow();
         let Some(stream) = &*stream else { return };
         let mut replies = self.replies.borrow_mut();
-        let result = replies.out.write_to(stream, &self.shared.pass, |_| ());
+        let (mut written, now) = (0, self.shared.pass.now());
+        let result = replies.out.write_to(stream, &self.shared.pass, |n| written += n);
+        self.held_replies.set(replies.bytes());
         drop(replies);
         match result {
-            Ok(true) => self.progressed(),
+            Ok(true) => {
+                self.patience.flowing(now);
+                self.progressed();
+            }
             Ok(false) => {
-                self.blocked.set(true);
+                self.patience.stalled(written, now);
+                self.set_blocked(true);
                 self.wake();
             }
             Err(_) => {

@@ -14,14 +14,15 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::merge::{Merge, Part};
+use super::window::Window;
 use crate::backend::Ticket;
 use crate::io::{LARGE, Outbound, Pass, Payload};
 
 enum Slot {
     /// Nothing yet.
     Waiting,
-    /// Some fragments are still to come.
-    Merging(Box<dyn Merge>),
+    /// Some fragments are still to come; those that have come are so many bytes.
+    Merging(Box<dyn Merge>, usize),
     /// Lies in the stash.
     Ready { start: usize, len: usize },
     /// Ready, kept by reference.
@@ -40,6 +41,11 @@ pub struct Replies {
     stashed: usize,
     /// Bytes kept by reference in slots.
     large: usize,
+    /// Bytes of fragments that wait for others.
+    parts: usize,
+    /// Slots that nothing, or not everything, has come for.
+    due: usize,
+    window: Window,
     pub out: Outbound,
 }
 
@@ -49,6 +55,11 @@ const KEEP_SLOTS: usize = 64;
 const STASH_SLACK: usize = 64 * 1024;
 
 impl Replies {
+    /// Of a session that may hold `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { window: Window::new(limit), ..Self::default() }
+    }
+
     /// Requests without a reply in the out buffer.
     pub fn unanswered(&self) -> usize {
         self.slots.len()
@@ -56,7 +67,12 @@ impl Replies {
 
     /// Bytes held for the client.
     pub fn bytes(&self) -> usize {
-        self.out.len() + self.stashed + self.large
+        self.out.len() + self.stashed + self.large + self.parts
+    }
+
+    /// Whether one more reply may be asked for when the session may hold `limit` bytes.
+    pub fn admits(&self, limit: usize) -> bool {
+        self.window.admits(self.bytes(), self.due, limit)
     }
 
     /// Nothing is owed and nothing is unsent.
@@ -66,12 +82,14 @@ impl Replies {
 
     /// Takes the next number, for a request that one server answers.
     pub fn reserve(&mut self) -> Ticket {
+        self.due += 1;
         self.push(Slot::Waiting)
     }
 
     /// Takes the next number, for a request that several servers answer.
     pub fn reserve_merge(&mut self, merge: Box<dyn Merge>) -> Ticket {
-        self.push(Slot::Merging(merge))
+        self.due += 1;
+        self.push(Slot::Merging(merge, 0))
     }
 
     fn push(&mut self, slot: Slot) -> Ticket {
@@ -117,14 +135,18 @@ impl Replies {
         let index = ticket.sequence.wrapping_sub(self.first) as usize;
         match self.slots.get_mut(index) {
             Some(Slot::Waiting) => self.fill(index, result.unwrap_or_else(Payload::Borrowed), pass),
-            Some(Slot::Merging(merge)) => {
+            Some(Slot::Merging(merge, held)) => {
                 let part = match result {
                     Ok(payload) => Part::Reply(payload.into_bytes()),
                     Err(error) => Part::Error(Bytes::copy_from_slice(error)),
                 };
+                let (Part::Reply(bytes) | Part::Error(bytes)) = &part;
+                *held += bytes.len();
+                self.parts += bytes.len();
                 if merge.accept(ticket.part as usize, part) {
                     let mut buffer = pass.take_buffer();
                     merge.finish(&mut buffer);
+                    self.parts -= *held;
                     self.fill_and_recycle(index, buffer, pass);
                 }
             }
@@ -142,6 +164,8 @@ impl Replies {
     }
 
     fn fill(&mut self, index: usize, payload: Payload<'_>, pass: &Pass) {
+        self.due -= 1;
+        self.window.observe(payload.as_slice().len());
         if index == 0 {
             self.slots.pop_front();
             self.first += 1;

@@ -17,12 +17,17 @@ use crate::config::{Settings, default_settings};
 use crate::pool::{Parts, PoolHealth};
 use crate::telemetry::WorkerCells;
 
+mod overload;
+
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a test as a worker runs its tasks.
 fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
-    let pass = Pass::new();
+    on_worker_with(Pass::new(), test);
+}
+
+fn on_worker_with<F: Future>(pass: Rc<Pass>, test: impl FnOnce(Rc<Pass>) -> F) {
     pass.install();
     let mut builder = Builder::new_current_thread();
     builder.enable_all().on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
@@ -49,6 +54,8 @@ struct Servers {
     /// They read, but do not answer as long as this is set.
     held: Cell<bool>,
     released: Notify,
+    /// They answer with so many keys more.
+    more: Cell<usize>,
     seen: Cell<usize>,
 }
 
@@ -86,7 +93,7 @@ impl Servers {
             while self.held.get() {
                 self.released.notified().await;
             }
-            let _ = output.write_all(reply(&key).as_bytes()).await;
+            let _ = output.write_all(reply(&key.repeat(1 + self.more.get())).as_bytes()).await;
         }
     }
 }
@@ -127,7 +134,7 @@ impl Fixture {
         for connection in pool.connections() {
             spawn_local(connection.clone().run());
         }
-        let shared = Shared::new(pass.clone(), settings.limits.clone(), settings.session_limits.clone(), 0);
+        let shared = Shared::new(pass.clone(), &settings, Common::new(&settings), 0);
         Self { pool, shared, servers: state, _directory: directory }
     }
 

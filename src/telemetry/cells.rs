@@ -80,6 +80,14 @@ pub struct PoolCells {
     pub client_connections: Gauge,
     /// Sessions ever opened.
     pub client_connections_total: Counter,
+    /// Requests refused because the process held too much.
+    pub client_refused_overload: Counter,
+    /// Clients cut because the process held too much and they did not read.
+    pub client_cut_overload: Counter,
+    /// Clients cut because they took nothing for `client_write_timeout`.
+    pub client_cut_slow: Counter,
+    /// Clients closed because they said nothing for `client_idle_timeout`.
+    pub client_closed_idle: Counter,
     /// Requests answered with an error of Outrigger's own because a server could not be asked.
     pub forward_error: Counter,
     /// Pieces of multi-key requests sent to servers.

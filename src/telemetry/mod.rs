@@ -2,8 +2,10 @@
 
 mod cells;
 mod events;
+mod fold;
 mod logging;
 
 pub use cells::{Counter, Gauge, PoolCells, ServerCells, WorkerCells};
 pub use events::{Event, Events, What, date_and_time, wall_clock};
+pub use fold::Fold;
 pub use logging::{Format, Log};

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)] // Each test binary uses its own part of this.
 
 pub mod client;
+pub mod dns;
 pub mod fake;
 pub mod fleet;
 pub mod process;
@@ -13,6 +14,7 @@ pub mod proxy;
 pub mod servers;
 
 pub use client::Client;
+pub use dns::{Dns, Says};
 pub use fake::Fake;
 pub use process::{PATIENCE, Port, eventually};
 pub use proxy::{Outrigger, Pool};

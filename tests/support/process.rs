@@ -64,13 +64,27 @@ impl Port {
         Self::on((Ipv6Addr::LOCALHOST, 0).into())
     }
 
+    /// One number on two addresses of this machine.
+    pub fn reserve_twice() -> [Self; 2] {
+        let pair = || {
+            let first = Self::reserve();
+            let second = Self::try_on(([127, 0, 0, 2], first.number()).into()).ok()?;
+            Some([first, second])
+        };
+        eventually("a port that is free on two addresses", pair)
+    }
+
     fn on(any: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(any), Type::STREAM, None).unwrap();
+        Self::try_on(any).unwrap()
+    }
+
+    fn try_on(any: SocketAddr) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(any), Type::STREAM, None)?;
         // Lets the program listen on the same port.
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&any.into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        Self { _reserved: socket, address }
+        socket.set_reuse_address(true)?;
+        socket.bind(&any.into())?;
+        let address = socket.local_addr()?.as_socket().unwrap();
+        Ok(Self { _reserved: socket, address })
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -32,6 +32,12 @@ impl Server {
         Self::start("redis-server", &[&["--port", &number, "--bind", "127.0.0.1"], &REDIS[..], more], Some(port), "")
     }
 
+    /// At this address.
+    pub fn redis_at(port: Port) -> Option<Self> {
+        let (number, host) = (port.number().to_string(), port.address().ip().to_string());
+        Self::start("redis-server", &[&["--port", &number, "--bind", &host], &REDIS[..]], Some(port), "")
+    }
+
     pub fn redis_v6() -> Option<Self> {
         let port = Port::reserve_v6();
         let number = port.number().to_string();

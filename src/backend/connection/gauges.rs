@@ -28,5 +28,6 @@ impl Connection {
         cells.in_queue_bytes.add(now.unwritten_bytes.wrapping_sub(before.unwritten_bytes));
         cells.out_queue.add(now.unanswered.wrapping_sub(before.unanswered));
         cells.out_queue_bytes.add(now.unanswered_bytes.wrapping_sub(before.unanswered_bytes));
+        self.held.set(self.out.borrow().len() + self.inbound.borrow().len());
     }
 }

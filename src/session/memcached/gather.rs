@@ -54,6 +54,9 @@ impl Request<'_, '_> {
 
     fn send_fragments(&mut self, fragments: &[Fragment], order: Vec<(usize, Span)>) -> Step {
         let session = self.session;
+        if session.refuses() {
+            return self.refuse();
+        }
         if let Some(full) = fragments.iter().map(|f| self.connection(f.server)).find(|c| !c.has_room()) {
             return session.wait_for(full);
         }
@@ -85,6 +88,9 @@ impl Request<'_, '_> {
     /// To every server; `OK` when all have answered so.
     pub(super) fn flush_all(&mut self) -> Step {
         let session = self.session;
+        if session.refuses() {
+            return self.refuse();
+        }
         let servers = session.pool.servers();
         if let Some(full) = (0..servers).map(|s| self.connection(s)).find(|c| !c.has_room()) {
             return session.wait_for(full);

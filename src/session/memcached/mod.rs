@@ -46,6 +46,16 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
     let parsed = &mut scratch.text;
     match request::parse(input.bytes(), &session.shared.limits, parsed) {
         Outcome::Complete { consumed } => Request { session, parsed, input, length: consumed }.dispatch(),
+        Outcome::Incomplete { need } if session.refuses_half(input.bytes().len()) => {
+            if !parsed.noreply {
+                session.answer(|out| write_overload(out, session));
+            }
+            if !parsed.verb.is_storage() {
+                return Step::Close;
+            }
+            state.discard = need as u64;
+            Step::Next
+        }
         Outcome::Incomplete { need } => {
             input.incomplete(need);
             Step::Incomplete
@@ -69,6 +79,10 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
 /// What a client is told when its request got no reply.
 pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
     replies::write_server_error(out, &failure.to_string());
+}
+
+fn write_overload(out: &mut Vec<u8>, session: &Session) {
+    replies::write_server_error(out, &session.shared.overload_text());
 }
 
 impl Request<'_, '_> {
@@ -111,6 +125,11 @@ impl Request<'_, '_> {
         Step::Next
     }
 
+    /// There is no room for the request in the process.
+    fn refuse(&mut self) -> Step {
+        self.answer(|out, r| write_overload(out, r.session))
+    }
+
     fn away(&mut self, away: Away) -> Step {
         self.answer(|out, r| replies::write_server_error(out, &r.session.why_away(away)))
     }
@@ -133,6 +152,9 @@ impl Request<'_, '_> {
     /// Hands the request, without its `noreply`, to a server.
     fn forward(&mut self, place: usize) -> Step {
         let session = self.session;
+        if session.refuses() {
+            return self.refuse();
+        }
         let connection = session.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);

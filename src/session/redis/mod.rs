@@ -89,6 +89,11 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
     let Scratch { arguments: args, keys, .. } = scratch;
     let length = match request::parse(input.bytes(), &session.shared.limits, args) {
         Ok(Parsed::Complete(length)) => length,
+        Ok(Parsed::Incomplete { .. }) if session.refuses_half(input.bytes().len()) => {
+            // Where its end will be is not known.
+            session.answer(|out| write_overload(out, session));
+            return Step::Close;
+        }
         Ok(Parsed::Incomplete { need }) => {
             input.incomplete(need);
             return Step::Incomplete;
@@ -114,6 +119,10 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
 /// What a client is told when its request got no reply.
 pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
     reply::write_error(out, &format!("ERR {failure}"));
+}
+
+fn write_overload(out: &mut Vec<u8>, session: &Session) {
+    reply::write_error(out, &format!("ERR {}", session.shared.overload_text()));
 }
 
 fn write_away(out: &mut Vec<u8>, session: &Session, away: Away) {
@@ -227,6 +236,9 @@ impl Request<'_, '_> {
     /// Hands the request as it is to the server at this place.
     fn forward(&mut self, place: usize, command: &Command) -> Step {
         let session = self.session;
+        if session.refuses() {
+            return self.answer(|out, r| write_overload(out, r.session));
+        }
         let connection = session.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);

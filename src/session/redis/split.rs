@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::super::merge::{Merge, Part, Parts};
-use super::{Request, Step, sent};
+use super::{Request, Step, sent, write_overload};
 use crate::backend::{Requester, Ticket};
 use crate::protocol::redis::commands::{Command, Split};
 use crate::protocol::redis::{errors, reply, response};
@@ -59,6 +59,9 @@ impl Request<'_, '_> {
 
     fn send_fragments(&mut self, command: &Command, kind: Split, fragments: &[Fragment], order: Vec<u32>) -> Step {
         let session = self.session;
+        if session.refuses() {
+            return self.answer(|out, r| write_overload(out, r.session));
+        }
         let connection = |f: &Fragment| session.pool.connection(f.server, session.id);
         if let Some(full) = fragments.iter().map(connection).find(|c| !c.has_room()) {
             return session.wait_for(full);

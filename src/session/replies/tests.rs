@@ -123,6 +123,9 @@ fn check(replies: &Replies, model: &Model) {
     assert_eq!(replies.stashed, ready.sum::<usize>());
     let large = replies.slots.iter().map(|slot| if let Slot::Large(bytes) = slot { bytes.len() } else { 0 });
     assert_eq!(replies.large, large.sum::<usize>());
+    let open: Vec<&Parts> = model.requests.iter().filter(|r| r.iter().any(Option::is_none)).collect();
+    let parts = open.iter().flat_map(|r| r.iter().flatten()).map(Vec::len);
+    assert_eq!((replies.due, replies.parts), (open.len(), parts.sum()));
     assert!(replies.stash.len() < 2 * replies.stashed + STASH_SLACK, "{} for {}", replies.stash.len(), replies.stashed);
 }
 
