@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis_protocol::resp2::decode::decode_bytes;
 use redis_protocol::resp2::types::BytesFrame;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::ReadBuf;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -19,6 +20,9 @@ use crate::protocol::{Limits, Parsed};
 
 /// The longest that one address is waited for when there is another.
 const LONGEST_TRY: Duration = Duration::from_secs(1);
+
+/// The kernel asks whether the other end is still there when it has said nothing for so long.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Connects and logs in. The caller sees to the time limit.
 ///
@@ -98,6 +102,9 @@ async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, Reas
 async fn open_tcp(address: SocketAddr) -> Result<Stream, Reason> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    // A link that a firewall has forgotten is found out before somebody needs it.
+    let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
+    SockRef::from(&stream).set_tcp_keepalive(&probes)?;
     Ok(Stream::Tcp(stream))
 }
 

@@ -4,10 +4,10 @@ use std::cell::Cell;
 
 /// In hundredths of a token: what one retry costs.
 const RETRY: u64 = 100;
-/// What can be saved up: a hundred retries.
-const CAP: u64 = 100 * RETRY;
+/// What can be saved up: a thousand retries, about what is in flight when a busy connection breaks.
+const CAP: u64 = 1000 * RETRY;
 /// What there is at the start, so that a proxy with little traffic retries too.
-const START: u64 = 10 * RETRY;
+const START: u64 = 100 * RETRY;
 
 /// The retries of one pool of one worker. Needs no clock: what fills it is the traffic.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_tenth_of_the_requests_can_be_sent_again() {
         let budget = RetryBudget::new(10);
-        assert_eq!(retries(&budget), 10, "at the start");
+        assert_eq!(retries(&budget), 100, "at the start");
         (0..99).for_each(|_| budget.deposit());
         assert_eq!(retries(&budget), 9);
         budget.deposit();
@@ -60,7 +60,7 @@ mod tests {
     fn a_quiet_day_buys_no_storm() {
         let budget = RetryBudget::new(10);
         (0..1_000_000).for_each(|_| budget.deposit());
-        assert_eq!(retries(&budget), 100);
+        assert_eq!(retries(&budget), 1000);
     }
 
     #[test]
