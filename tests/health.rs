@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Client, Fake, Outrigger, Pool, Server, eventually};
+use support::{Client, Dns, Fake, Outrigger, Pool, Port, Says, Server, eventually};
 
 /// Ejection within a fraction of a second; nothing is guarded, and what is back is back at once.
 const QUICK: [&str; 10] = [
@@ -344,6 +344,23 @@ fn a_server_that_answers_probes_and_nothing_else_is_ejected_by_requests() {
     assert!((0..200).all(|n| client.ask(&format!("GET key{n}")) == "nil"));
     assert_eq!(events(&proxy), [("ejected".to_owned(), deaf.name())]);
     assert!(proxy.log().contains("no reply within 50 ms"), "{}", proxy.log());
+}
+
+#[test]
+fn probes_follow_a_server_that_moves() {
+    let dns = Dns::start();
+    dns.says("moves.test", Says::addresses(&["127.0.0.1"], 1));
+    let [first, second] = Port::reserve_twice();
+    let (old, new) = (need!(Server::redis_at(first)), need!(Server::redis_at(second)));
+    let entry = old.entry().replace("127.0.0.1", "moves.test");
+    let pool = quick(Pool::new("cache", "redis", &[entry]), &[]);
+    let proxy = Outrigger::start_with(&format!("workers: 1\n{}", dns.resolver()), [pool]);
+    let probed = |server: &Server| server.client().ask("INFO commandstats").contains("cmdstat_ping").then_some(());
+    eventually("a probe of the first", || probed(&old));
+    assert_eq!(probed(&new), None);
+    dns.says("moves.test", Says::addresses(&["127.0.0.2"], 1));
+    eventually("a probe of the second", || probed(&new));
+    assert_eq!(events(&proxy), []);
 }
 
 #[test]
