@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Ticket};
 use crate::backend::in_flight::Taken;
 use crate::health::Backoff;
+use crate::telemetry::Fold;
 
 /// Wait after the first failed attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
@@ -40,6 +41,8 @@ pub(super) struct Recovery {
     begun: Cell<Option<Instant>>,
     /// Links made and lost since the server was last heard.
     unheard: Cell<u32>,
+    /// Attempts that failed for want of something here.
+    blameless: Fold,
 }
 
 impl Recovery {
@@ -53,6 +56,7 @@ impl Recovery {
             reason: RefCell::default(),
             begun: Cell::new(None),
             unheard: Cell::new(0),
+            blameless: Fold::default(),
         }
     }
 
@@ -133,7 +137,12 @@ impl Connection {
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
         self.cells().server_err.increment();
         self.back_off(reason.clone());
-        self.health.failed(begun, &reason, "cannot connect");
+        if reason.is_failure() {
+            self.health.failed(begun, &reason, "cannot connect");
+        } else if let Some(attempts) = self.recovery.blameless.tell(begun) {
+            let (pool, server) = (&self.server.pool, &self.server.name);
+            tracing::warn!(pool, server, %reason, attempts, "cannot connect, through no fault of the server");
+        }
         let waited = !self.in_flight.borrow().is_empty();
         self.recovery.wanted.set(waited);
         if waited {
