@@ -227,7 +227,7 @@ impl Connection {
 
     fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
-        if self.is_backing_off() {
+        if self.is_backing_off() || self.health.is_ejected() {
             self.turn_away();
             return Poll::Pending;
         }

@@ -3,13 +3,13 @@
 //! | a request | the server stays | the server was ejected |
 //! |---|---|---|
 //! | not a byte of it written, connection lost | goes out on the next connection | offered to another server |
-//! | not a byte of it written, no connection made | fails | offered to another server |
+//! | not a byte of it written, no connection made | fails; waits while failures are left until the ejection | offered to another server |
 //! | written, a read, for the first time, within the retry budget | goes out again on the next connection | offered to another server |
 //! | written, anything else | fails: whether the server ran it cannot be known | fails |
 //! | expired | is forgotten | is forgotten |
 //!
 //! What goes out again keeps its place in the order. After an attempt that failed the next one waits, each time longer;
-//! meanwhile requests fail at once with the reason of that attempt. One attempt more is made when the wait is over if a
+//! meanwhile requests fail at once with the reason of that attempt, unless its failures will eject the server in the end. One attempt more is made when the wait is over if a
 //! request was turned away meanwhile, or at once when another connection has heard from the server.
 
 use std::cell::{Cell, RefCell};
@@ -110,8 +110,15 @@ impl Connection {
         }
         self.recovery.wanted.set(true);
         self.pass.watch_deadlines();
-        let reason = self.recovery.reason.borrow().clone().unwrap_or(Reason::Closed);
-        self.fail_queued(&reason);
+        let reason = self.recovery.reason.borrow().clone().unwrap_or(Reason::Ejected);
+        if !self.is_worth_waiting(&reason) {
+            self.fail_queued(&reason);
+        }
+    }
+
+    /// Nothing of what is queued was written, and after a few more failures like this one others may have its keys.
+    fn is_worth_waiting(&self, reason: &Reason) -> bool {
+        reason.is_failure() && !self.health.is_ejected() && self.health.may_be_ejected()
     }
 
     /// Tries again when the wait is over and somebody has asked. True while that is to come.
@@ -139,7 +146,9 @@ impl Connection {
         self.back_off(reason.clone());
         if reason.is_failure() {
             self.health.failed(begun, &reason, "cannot connect");
-        } else if let Some(attempts) = self.recovery.blameless.tell(begun) {
+        } else if reason != Reason::Ejected
+            && let Some(attempts) = self.recovery.blameless.tell(begun)
+        {
             let (pool, server) = (&self.server.pool, &self.server.name);
             tracing::warn!(pool, server, %reason, attempts, "cannot connect, through no fault of the server");
         }
@@ -148,7 +157,9 @@ impl Connection {
         if waited {
             self.pass.watch_deadlines();
         }
-        self.fail_queued(&reason);
+        if !self.is_worth_waiting(&reason) {
+            self.fail_queued(&reason);
+        }
     }
 
     pub(super) fn disconnected(&self, reason: Reason) {
