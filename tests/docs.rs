@@ -135,7 +135,7 @@ fn every_path_exists() {
         for (base, path) in words.chain(links) {
             found += 1;
             // `config/minimal.yml:` starts a message about that file.
-            let path = path.split(':').next().unwrap_or_default().trim_end_matches('.');
+            let path = path.split([':', '#']).next().unwrap_or_default().trim_end_matches('.');
             assert!(root().join(base).join(path).exists(), "{}: there is no {path}", name.display());
         }
     }
