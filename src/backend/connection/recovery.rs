@@ -157,6 +157,8 @@ impl Connection {
         let (pool, server) = (&self.server.pool, &self.server.name);
         if reason == Reason::Closed && self.in_flight.borrow().is_empty() {
             tracing::debug!(pool, server, "server closed an idle connection");
+            // Of a request that was answered before all of it was written, the rest is left.
+            self.sort(|_| Fate::Fails);
             return self.wake_waiting();
         }
         if reason.is_failure() {

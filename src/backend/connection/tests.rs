@@ -17,6 +17,8 @@ use crate::backend::{Endpoint, Login};
 use crate::io::{Payload, Ticker};
 use crate::protocol::Limits;
 
+mod failures;
+
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,8 @@ fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
 #[derive(Default)]
 struct Asker {
     told: RefCell<Vec<(u64, Result<String, Reason>)>>,
+    /// Those that may be sent to another server.
+    offered: RefCell<Vec<u64>>,
     changed: Notify,
 }
 
@@ -62,25 +66,35 @@ impl Requester for Asker {
     }
 
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
+        if failure.lost.is_some() {
+            self.offered.borrow_mut().push(ticket.sequence);
+        }
         self.note(ticket, Err(failure.reason.clone()));
     }
 }
 
-/// A server that is never ejected.
+/// What a server's connections say of it.
 #[derive(Default)]
 struct Health {
     failures: Cell<u32>,
+    /// Of each failure: when it began, and when it was told.
+    times: RefCell<Vec<(Instant, Instant)>>,
+    answers: Cell<u32>,
+    ejected: Cell<bool>,
 }
 
 impl ServerHealth for Health {
-    fn failed(&self, _: Instant, _: &Reason, _: &'static str) {
+    fn failed(&self, begun: Instant, _: &Reason, _: &'static str) {
         self.failures.set(self.failures.get() + 1);
+        self.times.borrow_mut().push((begun, Instant::now()));
     }
 
-    fn answered(&self) {}
+    fn answered(&self) {
+        self.answers.set(self.answers.get() + 1);
+    }
 
     fn is_ejected(&self) -> bool {
-        false
+        self.ejected.get()
     }
 
     fn recoveries(&self) -> u64 {
