@@ -59,7 +59,7 @@ pub struct Connection {
     blocked: Cell<bool>,
     /// The link is to be given up; the task takes it from here.
     broken: RefCell<Option<Reason>>,
-    /// Nothing more is written; the link ends when the server has answered what was.
+    /// Nothing more is written but the rest of a request; the link ends when the server has answered what was.
     retiring: Cell<bool>,
     /// When the connection under way must have been made.
     connect_by: Cell<Option<Instant>>,
@@ -420,7 +420,7 @@ impl Connection {
 impl Flush for Connection {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        if self.blocked.get() || self.retiring.get() {
+        if self.blocked.get() || (self.retiring.get() && !self.in_flight.borrow().is_amid_request()) {
             return self.count_queues();
         }
         let link = self.link.borrow();

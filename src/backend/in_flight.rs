@@ -103,6 +103,16 @@ impl<R> InFlight<R> {
         self.queue.push_back(entry);
     }
 
+    /// Of a request some bytes are written and some are not.
+    pub fn is_amid_request(&self) -> bool {
+        let complete = self.queue.len() - self.unwritten;
+        let next = match complete.checked_sub(1) {
+            Some(last) => self.queue[last].end,
+            None => self.start,
+        };
+        self.unwritten > 0 && next < self.written
+    }
+
     /// `bytes` more bytes were written; returns how many requests that completed.
     pub fn wrote(&mut self, bytes: usize) -> usize {
         self.written += bytes as u64;
