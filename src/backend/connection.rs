@@ -160,14 +160,16 @@ impl Connection {
         write(&mut out, &self.pass);
         let bytes = out.len() - before;
         let mut entry = Entry::new(requester, request.ticket, request.expect, self.deadline(request.time));
-        entry.attempts = request.attempts;
+        (entry.attempts, entry.slow) = (request.attempts, request.time == Time::Slow);
         if request.repeatable
             && let Some(copy) = out.last(bytes)
         {
             entry.kept = self.replay.borrow_mut().keep(copy);
         }
         drop(out);
-        self.rouse();
+        if request.time == Time::Usual {
+            self.rouse();
+        }
         if entry.deadline.is_some() {
             self.pass.watch_deadlines();
         }

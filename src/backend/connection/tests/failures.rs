@@ -2,8 +2,38 @@
 
 use super::*;
 
+/// As [`Fixture::new`], with what is said of the server.
+fn watched(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> (Fixture, Rc<Health>) {
+    let mut test = Fixture::new(pass, |_| ());
+    let Endpoint::Unix(path) = &test.connection.server.endpoint else { unreachable!() };
+    let (mut server, health) = (describe(path.clone()), Rc::<Health>::default());
+    change(&mut server);
+    test.connection = Connection::new(Rc::new(server), health.clone(), pass.clone(), cells(), (0, 0));
+    (test.run(), health)
+}
+
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Little time for usual requests, much for slow ones.
+fn two_limits(server: &mut Server) {
+    (server.timeout, server.slow_timeout) = (Some(millis(200)), Some(millis(20_000)));
+}
+
+fn send_slow(test: &Fixture, sequence: u64, bytes: &[u8]) {
+    let once = Request::once(Ticket { sequence, part: 0 }, Expect::Resp);
+    send_as(&test.connection, &test.asker, Request { time: Time::Slow, ..once }, bytes);
+}
+
+/// The connection is made, and was used.
+async fn used(test: &Fixture) -> UnixStream {
+    test.send(99, b"first\r\n");
+    let mut socket = test.accept().await;
+    receive(&mut socket, 7).await;
+    socket.write_all(b"+99\r\n").await.unwrap();
+    test.asker.told(1).await;
+    socket
 }
 
 #[test]
@@ -42,5 +72,48 @@ fn a_request_of_which_a_part_is_written_is_finished_before_its_link_is_retired()
         let mut new = test.accept().await;
         assert_eq!(receive(&mut new, 5).await, "new\r\n");
         assert_eq!(test.asker.told(1).await, [ok(0, "+0\r\n")]);
+    });
+}
+
+#[test]
+fn a_slow_request_on_an_idle_link_has_all_of_its_time() {
+    on_worker(async |pass| {
+        let (test, health) = watched(&pass, two_limits);
+        let mut socket = used(&test).await;
+        sleep(IDLE + millis(50)).await;
+        send_slow(&test, 0, b"slow\r\n");
+        receive(&mut socket, 6).await;
+        sleep(millis(300)).await;
+        let _ = socket.write_all(b"+0\r\n").await;
+        assert_eq!(test.asker.told(2).await[1], ok(0, "+0\r\n"));
+        assert_eq!(health.failures.get(), 0);
+    });
+}
+
+#[test]
+fn a_server_that_is_busy_with_a_slow_request_keeps_its_link() {
+    on_worker(async |pass| {
+        let (test, _) = watched(&pass, two_limits);
+        let mut socket = used(&test).await;
+        send_slow(&test, 0, b"slow\r\n");
+        test.send(1, b"usual\r\n");
+        receive(&mut socket, 13).await;
+        assert_eq!(test.asker.told(2).await[1], (1, Err(Reason::TimedOut(200))));
+        sleep(millis(300)).await;
+        let _ = socket.write_all(b"+0\r\n+1\r\n").await;
+        assert_eq!(test.asker.told(3).await[2], ok(0, "+0\r\n"));
+    });
+}
+
+#[test]
+fn a_slow_request_that_times_out_began_when_it_was_queued() {
+    on_worker(async |pass| {
+        let limits = |server: &mut Server| (server.timeout, server.slow_timeout) = (Some(millis(50)), Some(millis(400)));
+        let (test, health) = watched(&pass, limits);
+        let queued = Instant::now();
+        send_slow(&test, 0, b"slow\r\n");
+        assert_eq!(test.asker.told(1).await, [(0, Err(Reason::TimedOut(400)))]);
+        let begun = health.times.borrow()[0].0;
+        assert!(begun < queued + millis(200), "{:?} later", begun - queued);
     });
 }
