@@ -61,7 +61,7 @@ impl Recovery {
         self.unheard.set(self.unheard.get() + 1);
     }
 
-    pub(super) fn answered(&self) {
+    pub(super) fn heard(&self) {
         if self.unheard.replace(0) > 0 {
             self.backoff.borrow_mut().reset();
         }

@@ -106,14 +106,64 @@ fn a_server_that_is_busy_with_a_slow_request_keeps_its_link() {
 }
 
 #[test]
+fn a_reply_that_comes_too_late_is_no_sign_of_health() {
+    on_worker(async |pass| {
+        let (test, health) = watched(&pass, |server| server.timeout = Some(millis(200)));
+        let mut socket = used(&test).await;
+        assert_eq!(health.answers.get(), 1);
+        test.send(0, b"late\r\n");
+        receive(&mut socket, 6).await;
+        test.asker.told(2).await;
+        socket.write_all(b"+0\r\n").await.unwrap();
+        while test.connection.in_flight() > 0 {
+            yield_now().await;
+        }
+        assert_eq!((health.failures.get(), health.answers.get()), (1, 1));
+    });
+}
+
+#[test]
 fn a_slow_request_that_times_out_began_when_it_was_queued() {
     on_worker(async |pass| {
-        let limits = |server: &mut Server| (server.timeout, server.slow_timeout) = (Some(millis(50)), Some(millis(400)));
+        let limits =
+            |server: &mut Server| (server.timeout, server.slow_timeout) = (Some(millis(50)), Some(millis(400)));
         let (test, health) = watched(&pass, limits);
         let queued = Instant::now();
         send_slow(&test, 0, b"slow\r\n");
         assert_eq!(test.asker.told(1).await, [(0, Err(Reason::TimedOut(400)))]);
         let begun = health.times.borrow()[0].0;
         assert!(begun < queued + millis(200), "{:?} later", begun - queued);
+    });
+}
+
+#[test]
+fn the_second_request_that_a_loading_server_refuses_began_after_the_first_failure() {
+    on_worker(async |pass| {
+        let (test, health) = watched(&pass, |server| server.timeout = Some(millis(20_000)));
+        let mut socket = used(&test).await;
+        for sequence in 0..2 {
+            test.send(sequence, b"read\r\n");
+            receive(&mut socket, 6).await;
+            socket.write_all(b"-LOADING wait\r\n").await.unwrap();
+            test.asker.told(sequence as usize + 2).await;
+            // A client has to be told first, which is another pass.
+            sleep(millis(1)).await;
+        }
+        let times = health.times.borrow().clone();
+        assert!(times.len() == 2 && times[1].0 > times[0].1, "{times:?}");
+    });
+}
+
+#[test]
+fn a_thousand_refusals_in_one_read_are_told_once() {
+    on_worker(async |pass| {
+        let (test, health) = watched(&pass, |server| server.max_requests = 1000);
+        (0..1000).for_each(|sequence| test.send(sequence, b"x"));
+        let mut socket = test.accept().await;
+        receive(&mut socket, 1000).await;
+        socket.write_all("-LOADING wait\r\n".repeat(1000).as_bytes()).await.unwrap();
+        test.asker.told(1000).await;
+        assert!((1..10).contains(&health.failures.get()), "{}", health.failures.get());
+        assert_eq!(health.answers.get(), 0);
     });
 }
