@@ -131,6 +131,9 @@ impl Connection {
     }
 
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
+        if reason == Reason::Ejected {
+            return self.fail_queued(&reason);
+        }
         self.cells().server_err.increment();
         self.back_off(reason.clone());
         self.health.failed(begun, &reason, "cannot connect");
@@ -168,12 +171,15 @@ impl Connection {
             tracing::debug!(pool, server, %reason, "connection given up");
         }
         // A server that takes connections only to drop them is not asked in circles.
-        if self.recovery.unheard.get() >= UNHEARD {
+        let in_circles = reason.is_failure() && self.recovery.unheard.get() >= UNHEARD;
+        if in_circles {
             self.back_off(reason.clone());
-            return self.fail_queued(&reason);
         }
         let (ejected, now) = (self.health.is_ejected(), Instant::now());
-        let gone = self.sort(|asked| self.fate_of_lost(asked, ejected, now));
+        let gone = self.sort(|asked| match ejected || !in_circles {
+            true => self.fate_of_lost(asked, ejected, now),
+            false => Fate::Fails,
+        });
         self.tell(gone, &reason);
     }
 

@@ -167,3 +167,65 @@ fn a_thousand_refusals_in_one_read_are_told_once() {
         assert_eq!(health.answers.get(), 0);
     });
 }
+
+#[test]
+fn reads_on_the_last_connection_of_an_ejected_server_are_offered() {
+    on_worker(async |pass| {
+        let (test, health) = watched(&pass, |_| ());
+        send_read(&test.connection, &test.asker, 0, b"old\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 5).await;
+        drop(socket);
+        let mut socket = test.accept().await;
+        receive(&mut socket, 5).await;
+        send_read(&test.connection, &test.asker, 1, b"new\r\n");
+        test.send(2, b"write\r\n");
+        receive(&mut socket, 12).await;
+        health.ejected.set(true);
+        drop(socket);
+        test.asker.told(3).await;
+        assert_eq!(
+            *test.asker.offered.borrow(),
+            [1],
+            "the first one was sent twice, and what a write did is not known"
+        );
+    });
+}
+
+#[test]
+fn requests_do_not_wait_for_a_connection_to_a_server_that_was_ejected_meanwhile() {
+    on_worker(async |pass| {
+        let (test, health) = watched(&pass, with_database);
+        test.send(0, b"never written\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, SELECT).await;
+        health.ejected.set(true);
+        // As the worker does when it is told.
+        test.connection.check_deadlines(pass.now());
+        assert_eq!(test.asker.told(1).await, [(0, Err(Reason::Ejected))]);
+        assert_eq!((&test.asker.offered.borrow()[..], health.failures.get()), (&[0][..], 0));
+    });
+}
+
+#[test]
+fn a_server_that_moves_before_it_was_asked_is_not_taken_for_one_that_drops_connections() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, |_| ()).run();
+        for _ in 0..3 {
+            test.connection.preconnect();
+            let _socket = test.accept().await;
+            while !test.connection.is_up() {
+                yield_now().await;
+            }
+            test.connection.retire();
+            while test.connection.is_up() {
+                yield_now().await;
+            }
+        }
+        test.send(0, b"x");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 1).await;
+        socket.write_all(b"+0\r\n").await.unwrap();
+        assert_eq!(test.asker.told(1).await, [ok(0, "+0\r\n")]);
+    });
+}
