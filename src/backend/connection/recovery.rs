@@ -13,6 +13,7 @@
 //! request was turned away meanwhile, or at once when another connection has heard from the server.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ pub(super) struct Recovery {
 
 impl Recovery {
     pub(super) fn new(max_delay: Duration) -> Self {
-        let seed = std::ptr::from_ref(&max_delay) as u64 ^ std::process::id() as u64;
+        let seed = RandomState::new().hash_one(std::process::id());
         Self {
             backoff: RefCell::new(Backoff::new(FIRST_DELAY.min(max_delay), max_delay, 2.0, 0.3, seed)),
             retry_at: Cell::new(None),
@@ -276,5 +277,17 @@ impl Connection {
             requester.fail(ticket, &failure);
         }
         self.wake_waiting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_connections_wait_in_step() {
+        let wait = |_| Recovery::new(Duration::from_secs(1)).backoff.borrow_mut().next();
+        let waits: std::collections::HashSet<Duration> = (0..10).map(wait).collect();
+        assert_eq!(waits.len(), 10, "{waits:?}");
     }
 }
