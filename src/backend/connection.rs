@@ -10,6 +10,7 @@
 mod deadlines;
 mod gauges;
 mod recovery;
+mod signs;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -30,6 +31,7 @@ use crate::telemetry::{ServerCells, WorkerCells};
 
 use gauges::Queues;
 use recovery::Recovery;
+use signs::Signs;
 
 /// A connection on which nothing was heard for so long may have died unseen: its next request is watched more closely.
 const IDLE: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ pub struct Connection {
     blocked: Cell<bool>,
     /// The link is to be given up; the task takes it from here.
     broken: RefCell<Option<Reason>>,
-    /// Nothing more is written; the link ends when the server has answered what was.
+    /// Nothing more is written but the rest of a request; the link ends when the server has answered what was.
     retiring: Cell<bool>,
     /// When the connection under way must have been made.
     connect_by: Cell<Option<Instant>>,
@@ -163,14 +165,16 @@ impl Connection {
         write(&mut out, &self.pass);
         let bytes = out.len() - before;
         let mut entry = Entry::new(requester, request.ticket, request.expect, self.deadline(request.time));
-        entry.attempts = request.attempts;
+        (entry.attempts, entry.slow) = (request.attempts, request.time == Time::Slow);
         if request.repeatable
             && let Some(copy) = out.last(bytes)
         {
             entry.kept = self.replay.borrow_mut().keep(copy);
         }
         drop(out);
-        self.rouse();
+        if request.time == Time::Usual {
+            self.rouse();
+        }
         if entry.deadline.is_some() {
             self.pass.watch_deadlines();
         }
@@ -349,7 +353,7 @@ impl Connection {
     /// Hands every whole reply to the request at the head of the queue.
     fn consume(&self, input: &mut Input<'_>) -> Result<(), Reason> {
         let cells = self.cells();
-        let mut answered = false;
+        let mut signs = Signs::default();
         while !input.bytes().is_empty() {
             let Some((expect, kept)) = self.in_flight.borrow().next().map(|e| (e.expect, e.kept)) else {
                 return Err(Reason::Protocol("a reply that no request asked for".into()));
@@ -371,7 +375,7 @@ impl Connection {
             let payload = input.take(length);
             let out_of_step = matches!(expect, Expect::Memcached(e)
                 if memcached::response::leaves_out_of_step(payload.as_slice(), e));
-            answered |= !self.is_failure_reply(expect, payload.as_slice());
+            self.note(&mut signs, &entry, payload.as_slice());
             if let Some(requester) = entry.requester {
                 requester.reply(entry.ticket, payload);
             }
@@ -379,10 +383,7 @@ impl Connection {
                 return Err(Reason::OutOfStep);
             }
         }
-        if answered {
-            self.recovery.answered();
-            self.health.answered();
-        }
+        self.tell_signs(signs);
         Ok(())
     }
 
@@ -396,20 +397,6 @@ impl Connection {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Whether a reply says that the server cannot serve now; if so it is reported.
-    fn is_failure_reply(&self, expect: Expect, reply: &[u8]) -> bool {
-        if expect != Expect::Resp || reply.first() != Some(&b'-') || self.server.failure_replies.is_empty() {
-            return false;
-        }
-        let Some(word) = redis::response::error_word(reply) else { return false };
-        let listed = self.server.failure_replies.iter().any(|w| w.as_bytes() == word);
-        if listed {
-            let text = String::from_utf8_lossy(&reply[1..]).trim_end().to_owned();
-            self.health.failed(self.heard.get(), &Reason::NotReady(text), "the server is not ready");
-        }
-        listed
     }
 
     fn failure<'a>(&'a self, reason: &'a Reason) -> Failure<'a> {
@@ -431,7 +418,7 @@ impl Connection {
 impl Flush for Connection {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        if self.blocked.get() || self.retiring.get() {
+        if self.blocked.get() || (self.retiring.get() && !self.in_flight.borrow().is_amid_request()) {
             return self.count_queues();
         }
         let link = self.link.borrow();

@@ -26,6 +26,8 @@ pub struct Entry<R> {
     pub attempts: u8,
     /// It was answered with a time-out.
     pub expired: bool,
+    /// It has the time of slow commands.
+    pub slow: bool,
     /// Length of its copy among those that may be sent again, in bytes; 0: there is none.
     pub kept: u32,
     pub deadline: Option<Instant>,
@@ -36,7 +38,7 @@ pub struct Entry<R> {
 impl<R> Entry<R> {
     /// A request to be pushed.
     pub fn new(requester: Option<R>, ticket: Ticket, expect: Expect, deadline: Option<Instant>) -> Self {
-        Self { requester, ticket, expect, attempts: 0, expired: false, kept: 0, deadline, end: 0 }
+        Self { requester, ticket, expect, attempts: 0, expired: false, slow: false, kept: 0, deadline, end: 0 }
     }
 }
 
@@ -103,6 +105,16 @@ impl<R> InFlight<R> {
         self.queue.push_back(entry);
     }
 
+    /// Of a request some bytes are written and some are not.
+    pub fn is_amid_request(&self) -> bool {
+        let complete = self.queue.len() - self.unwritten;
+        let next = match complete.checked_sub(1) {
+            Some(last) => self.queue[last].end,
+            None => self.start,
+        };
+        self.unwritten > 0 && next < self.written
+    }
+
     /// `bytes` more bytes were written; returns how many requests that completed.
     pub fn wrote(&mut self, bytes: usize) -> usize {
         self.written += bytes as u64;
@@ -148,6 +160,11 @@ impl<R> InFlight<R> {
         self.expired > 0
     }
 
+    /// What the next reply belongs to was given up: the server has not just been busy with something else.
+    pub fn is_stuck(&self) -> bool {
+        self.queue.front().is_some_and(|oldest| oldest.expired)
+    }
+
     /// Gives up the requests whose deadline has passed; their entries stay to swallow late replies.
     pub fn expire(&mut self, now: Instant) -> Vec<Overdue<R>> {
         if self.soonest.is_none_or(|soonest| soonest > now) {
@@ -160,7 +177,8 @@ impl<R> InFlight<R> {
             if deadline <= now {
                 entry.expired = true;
                 self.expired += 1;
-                overdue.push(Overdue { requester: entry.requester.take(), ticket: entry.ticket, deadline });
+                let (requester, ticket, slow) = (entry.requester.take(), entry.ticket, entry.slow);
+                overdue.push(Overdue { requester, ticket, slow, deadline });
             } else if self.soonest.is_none_or(|soonest| deadline < soonest) {
                 self.soonest = Some(deadline);
             }
@@ -188,6 +206,7 @@ impl<R> InFlight<R> {
 pub struct Overdue<R> {
     pub requester: Option<R>,
     pub ticket: Ticket,
+    pub slow: bool,
     pub deadline: Instant,
 }
 

@@ -3,14 +3,14 @@
 //! | what | after |
 //! |---|---|
 //! | a request | its time limit, from queueing; its entry stays to swallow the late reply |
-//! | a link on which a request expired | another `timeout` without a byte |
-//! | a link that had been idle | half of `timeout` without a byte, so that there is time to ask again |
+//! | a link on which a request expired | another `timeout` without a byte, unless the server is at a slow one with time left |
+//! | a link that had been idle | half of `timeout` without a byte, so that there is time to ask again; not for slow ones |
 //! | an attempt to connect | `connect_timeout` |
-//! | a link, or an attempt to make one, to a server that was ejected meanwhile | at once |
+//! | a link to a server that was ejected meanwhile, made or in the making | at once |
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Connection, IDLE, Reason, Time};
+use super::{Connection, IDLE, Reason, Server, Time};
 
 impl Connection {
     /// When a request must be answered.
@@ -46,23 +46,25 @@ impl Connection {
 
     fn check_link(&self, now: Instant) {
         let in_flight = self.in_flight.borrow();
-        let (some, expired) = (!in_flight.is_empty(), in_flight.has_expired());
+        let (some, expired, stuck) = (!in_flight.is_empty(), in_flight.has_expired(), in_flight.is_stuck());
         drop(in_flight);
-        if !self.is_up() && expired {
-            // No reply to them can come, and they must not be sent any more; others may need their room.
-            self.forget_expired();
-        }
         if some && self.health.is_ejected() {
             return self.give_up(Reason::Ejected);
         }
         if !self.is_up() {
+            if expired {
+                // No reply to them can come, and they must not be sent any more; others may need their room.
+                self.forget_expired();
+            }
             return;
         }
-        let Some(timeout) = self.server.timeout else { return };
-        if self.roused.get().is_some_and(|asked| asked + timeout / 2 <= now) {
-            self.give_up(Reason::Silent((timeout / 2).as_millis()));
-        } else if expired && self.heard.get() + timeout <= now {
-            self.give_up(Reason::Silent(timeout.as_millis()));
+        let Server { timeout, slow_timeout, .. } = &*self.server;
+        // Since when nothing has come, and how long that may last.
+        let roused = self.roused.get().zip(timeout.map(|limit| limit / 2));
+        let stuck = timeout.or(*slow_timeout).filter(|_| stuck).map(|limit| (self.heard.get(), limit));
+        let silent = [roused, stuck].into_iter().flatten().find(|(since, limit)| *since + *limit <= now);
+        if let Some((_, limit)) = silent {
+            self.give_up(Reason::Silent(limit.as_millis()));
         }
     }
 
@@ -78,14 +80,27 @@ impl Connection {
         if !had_expired {
             self.heard.set(now);
         }
-        let limit = self.server.timeout.or(self.server.slow_timeout).unwrap_or_default();
-        let reason = Reason::TimedOut(limit.as_millis());
-        self.health.failed(first.deadline - limit, &reason, "no reply in time");
+        let reasons = [false, true].map(|slow| Reason::TimedOut(self.limit(slow).as_millis()));
+        let reason = &reasons[usize::from(first.slow)];
+        let begun = overdue.iter().map(|request| self.begun(request.deadline, request.slow)).max().unwrap_or(now);
+        self.health.failed(begun, reason, "no reply in time");
         for request in overdue {
             self.cells().server_timedout.increment();
             if let Some(requester) = request.requester {
-                requester.fail(request.ticket, &self.failure(&reason));
+                requester.fail(request.ticket, &self.failure(&reasons[usize::from(request.slow)]));
             }
         }
+    }
+
+    /// How long a request may take.
+    fn limit(&self, slow: bool) -> Duration {
+        let Server { timeout, slow_timeout, .. } = &*self.server;
+        let limit = if slow { slow_timeout.or(*timeout) } else { timeout.or(*slow_timeout) };
+        limit.unwrap_or_default()
+    }
+
+    /// When a request with this deadline was queued.
+    pub(super) fn begun(&self, deadline: Instant, slow: bool) -> Instant {
+        deadline.checked_sub(self.limit(slow)).unwrap_or(deadline)
     }
 }

@@ -13,6 +13,7 @@
 //! request was turned away meanwhile, or at once when another connection has heard from the server.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ pub(super) struct Recovery {
 
 impl Recovery {
     pub(super) fn new(max_delay: Duration) -> Self {
-        let seed = std::ptr::from_ref(&max_delay) as u64 ^ std::process::id() as u64;
+        let seed = RandomState::new().hash_one(std::process::id());
         Self {
             backoff: RefCell::new(Backoff::new(FIRST_DELAY.min(max_delay), max_delay, 2.0, 0.3, seed)),
             retry_at: Cell::new(None),
@@ -65,7 +66,7 @@ impl Recovery {
         self.unheard.set(self.unheard.get() + 1);
     }
 
-    pub(super) fn answered(&self) {
+    pub(super) fn heard(&self) {
         if self.unheard.replace(0) > 0 {
             self.backoff.borrow_mut().reset();
         }
@@ -142,6 +143,9 @@ impl Connection {
     }
 
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
+        if reason == Reason::Ejected {
+            return self.fail_queued(&reason);
+        }
         self.cells().server_err.increment();
         self.back_off(reason.clone());
         if reason.is_failure() {
@@ -177,6 +181,8 @@ impl Connection {
         let (pool, server) = (&self.server.pool, &self.server.name);
         if reason == Reason::Closed && self.in_flight.borrow().is_empty() {
             tracing::debug!(pool, server, "server closed an idle connection");
+            // Of a request that was answered before all of it was written, the rest is left.
+            self.sort(|_| Fate::Fails);
             return self.wake_waiting();
         }
         if reason.is_failure() {
@@ -186,12 +192,15 @@ impl Connection {
             tracing::debug!(pool, server, %reason, "connection given up");
         }
         // A server that takes connections only to drop them is not asked in circles.
-        if self.recovery.unheard.get() >= UNHEARD {
+        let in_circles = reason.is_failure() && self.recovery.unheard.get() >= UNHEARD;
+        if in_circles {
             self.back_off(reason.clone());
-            return self.fail_queued(&reason);
         }
         let (ejected, now) = (self.health.is_ejected(), Instant::now());
-        let gone = self.sort(|asked| self.fate_of_lost(asked, ejected, now));
+        let gone = self.sort(|asked| match ejected || !in_circles {
+            true => self.fate_of_lost(asked, ejected, now),
+            false => Fate::Fails,
+        });
         self.tell(gone, &reason);
     }
 
@@ -288,5 +297,17 @@ impl Connection {
             requester.fail(ticket, &failure);
         }
         self.wake_waiting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_connections_wait_in_step() {
+        let wait = |_| Recovery::new(Duration::from_secs(1)).backoff.borrow_mut().next();
+        let waits: std::collections::HashSet<Duration> = (0..10).map(wait).collect();
+        assert_eq!(waits.len(), 10, "{waits:?}");
     }
 }

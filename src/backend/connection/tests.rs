@@ -17,6 +17,8 @@ use crate::backend::{Endpoint, Login};
 use crate::io::{Payload, Ticker};
 use crate::protocol::Limits;
 
+mod failures;
+
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,8 +40,8 @@ fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
 #[derive(Default)]
 struct Asker {
     told: RefCell<Vec<(u64, Result<String, Reason>)>>,
-    /// Requests that another server might have been asked.
-    offered: Cell<usize>,
+    /// Those that may be sent to another server.
+    offered: RefCell<Vec<u64>>,
     changed: Notify,
 }
 
@@ -64,27 +66,37 @@ impl Requester for Asker {
     }
 
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
-        self.offered.set(self.offered.get() + usize::from(failure.lost.is_some()));
+        if failure.lost.is_some() {
+            self.offered.borrow_mut().push(ticket.sequence);
+        }
         self.note(ticket, Err(failure.reason.clone()));
     }
 }
 
-/// A server that is ejected at so many failures; 0: never.
+/// What a server's connections say of it.
 #[derive(Default)]
 struct Health {
     failures: Cell<u32>,
+    /// Of each failure: when it began, and when it was told.
+    times: RefCell<Vec<(Instant, Instant)>>,
+    answers: Cell<u32>,
+    ejected: Cell<bool>,
+    /// Ejected at so many failures; 0: not by failures.
     limit: u32,
 }
 
 impl ServerHealth for Health {
-    fn failed(&self, _: Instant, _: &Reason, _: &'static str) {
+    fn failed(&self, begun: Instant, _: &Reason, _: &'static str) {
         self.failures.set(self.failures.get() + 1);
+        self.times.borrow_mut().push((begun, Instant::now()));
     }
 
-    fn answered(&self) {}
+    fn answered(&self) {
+        self.answers.set(self.answers.get() + 1);
+    }
 
     fn is_ejected(&self) -> bool {
-        self.limit > 0 && self.failures.get() >= self.limit
+        self.ejected.get() || (self.limit > 0 && self.failures.get() >= self.limit)
     }
 
     fn may_be_ejected(&self) -> bool {
@@ -385,7 +397,7 @@ fn requests_wait_for_the_ejection_that_some_more_failures_bring() {
         }
         asker.told(50).await;
         assert_eq!(health.failures.get(), 4, "nobody is told before the server is ejected");
-        assert_eq!(asker.offered.get(), 50, "whoever has the keys now may be asked");
+        assert_eq!(asker.offered.borrow().len(), 50, "whoever has the keys now may be asked");
         send(&connection, &asker, 50, b"x");
         asker.told(51).await;
         assert_eq!(health.failures.get(), 4, "an ejected server is left alone");
