@@ -284,22 +284,27 @@ impl Session {
         Step::NoRoom
     }
 
-    /// Why a key has no server, in words for the client.
+    /// Why a request cannot be forwarded, in words for the client; counts it.
     fn why_away(&self, away: Away) -> String {
-        let pool = &self.pool.settings.name;
-        match away {
-            Away::NoServer => format!("no live server in pool {pool}"),
-            Away::Ejected(server) => {
-                let why = self.pool.health().report(server).why;
-                format!("Server is ejected: {why} (pool {pool}, server {})", self.pool.name_of(server))
-            }
-        }
+        self.pool.cells().forward_error.increment();
+        self.pool.why_away(away)
     }
 
     /// Answers the request at hand, in its turn.
     fn answer(self: &Rc<Self>, write: impl FnOnce(&mut Vec<u8>)) {
         self.replies.borrow_mut().answer(&self.shared.pass, write);
         self.mark_dirty();
+    }
+
+    /// Settles a fragment of a request that is already on its way, in place of a server: with its reply, or with an error.
+    fn settle_part(self: &Rc<Self>, ticket: Ticket, result: Result<&[u8], &[u8]>) {
+        let mut replies = self.replies.borrow_mut();
+        match result {
+            Ok(reply) => replies.deliver(ticket, Payload::Borrowed(reply), &self.shared.pass),
+            Err(error) => replies.fail(ticket, error, &self.shared.pass),
+        }
+        drop(replies);
+        self.progressed();
     }
 
     fn mark_dirty(self: &Rc<Self>) {
