@@ -95,6 +95,8 @@ impl PoolHealth {
                 let why = format!("{what}: {reason}");
                 group.failed(server, begun, Instant::now(), &why).map(|t| (server, t)).into_iter().collect()
             });
+            // A good reply on another thread may have come in between: the next one has to end this row of failures.
+            self.servers[server].failures.fetch_max(1, Relaxed);
         }
     }
 

@@ -42,7 +42,8 @@ pub struct Shared {
     /// Unix time at which the process started, in seconds.
     pub started: u64,
     common: Arc<Common>,
-    /// Sessions whose clients must take something within a limit.
+    /// Reasons to look after sessions now and then: clients that must take something within a limit, large requests of
+    /// which only a part has come.
     watched: Cell<usize>,
     scratch: RefCell<Scratch>,
     /// Set once the process drains: sessions close when nothing is owed.
@@ -117,6 +118,8 @@ pub struct Session {
     closing: Cell<bool>,
     /// The socket is dead; ends now.
     broken: Cell<bool>,
+    /// Much of the client's is held, most likely a part of a large request.
+    bulky: Cell<bool>,
     patience: Patience,
     /// What it holds, as counted: for the client, and of the client's.
     held_replies: Held,
@@ -146,6 +149,7 @@ impl Session {
             paused: Cell::new(false),
             closing: Cell::new(false),
             broken: Cell::new(false),
+            bulky: Cell::new(false),
             patience,
             held_replies,
             held_input,
@@ -163,7 +167,7 @@ impl Session {
         }
         // Servers may owe it replies for long, and hold on to it until then; its bytes are of no use any more.
         self.inbound.take();
-        self.held_input.set(0);
+        self.hold_input();
         self.release_replies();
         self.set_blocked(false);
         self.pool.cells().client_connections.sub(1);
@@ -232,7 +236,7 @@ impl Session {
                 Poll::Ready(Err(e)) => return Err(e),
             }
         }
-        self.held_input.set(self.inbound.borrow().len());
+        self.hold_input();
         Ok(())
     }
 
@@ -355,8 +359,12 @@ impl Requester for Session {
 impl Flush for Session {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        if self.blocked.get() || self.broken.get() {
+        if self.broken.get() {
             return;
+        }
+        if self.blocked.get() {
+            // What the session answers itself goes into the out buffer all the same.
+            return self.held_replies.set(self.replies.borrow().bytes());
         }
         let stream = self.stream.borrow();
         let Some(stream) = &*stream else { return };
