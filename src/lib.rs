@@ -35,7 +35,7 @@
 //! | layer | modules | |
 //! |---|---|---|
 //! | 0 | [`hash`] [`telemetry`] [`protocol`] | vocabulary: the standard library and bytes |
-//! | 1 | [`ring`] [`io`] | mechanisms: no configuration; `io` alone knows sockets |
+//! | 1 | [`ring`] [`health`] [`io`] | mechanisms: no configuration; `io` alone knows sockets |
 //! | 2 | [`config`] | a file becomes settings |
 //! | 3 | [`discovery`] [`backend`] [`local`] | towards servers: their addresses, connections; servers of our own |
 //! | 4 | [`pool`] | key to connection |
@@ -55,8 +55,9 @@
 //!   points of ketama. The *hash tag* is the part of a key that is hashed.
 //! - A *pass* is one trip around a worker's loop. *Dirty* is what has bytes to write at its end.
 //! - *Drain*: finish what is in flight, then close.
-//! - *Ejection* takes a failing server off the ring; *failure limit* and *retry timeout* say when, and for how long. Their
-//!   keys are read; nothing acts on them yet.
+//! - *Ejection* takes a failing server off the ring; *failure limit* and *retry timeout* say when, and for how long. A *probe*
+//!   asks a server how it is. A *returning* server gets a growing share of its keys. A *stand-in* is the pool that takes the
+//!   keys of ejected servers.
 //!
 //! # What to read first
 //!

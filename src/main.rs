@@ -9,6 +9,15 @@ use outrigger::proxy::{self, Process};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+unsafe extern "C" {
+    /// Of mimalloc: frees what the calling thread and the arenas hold unused.
+    safe fn mi_collect(force: bool);
+}
+
+fn give_back() {
+    mi_collect(true);
+}
+
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Run(options) => run(&options),
@@ -36,6 +45,7 @@ fn run(options: &RunOptions) -> ExitCode {
         daemonize: options.daemonize,
         pid_file: options.pid_file.clone(),
         banner: Some(cli::banner(&loaded.settings)),
+        give_back: Some(give_back),
     };
     match proxy::run(loaded.settings, process) {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,6 +41,8 @@ pub struct Process {
     pub pid_file: Option<PathBuf>,
     /// Printed when everything listens.
     pub banner: Option<String>,
+    /// Has the allocator give back what the calling thread has freed.
+    pub give_back: Option<fn()>,
 }
 
 /// Runs the proxy until a signal ends it.
@@ -74,7 +76,7 @@ pub fn run(settings: Settings, process: Process) -> io::Result<()> {
     server.bootstrap();
     let events = Arc::new(Events::new());
     let health = PoolHealth::of_all(&settings, &events);
-    let common = Common::new(&settings);
+    let common = Common::new(&settings, process.give_back);
     let budget = common.budget.clone();
     let stats = Arc::new(Stats::new(settings.clone(), cells.clone(), health.clone(), events, budget));
     // They outlive the last worker.

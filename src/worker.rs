@@ -237,6 +237,9 @@ impl Local {
             if some > 0 {
                 self.ticker.set();
             }
+            if self.shared.give_back() {
+                self.ticker.set_within(Duration::from_secs(1));
+            }
             let sessions = self.sessions.borrow();
             if let Some(delay) = patrol.wants_tick(&self.shared, sessions.len()) {
                 self.ticker.set_within(delay);

@@ -119,7 +119,7 @@ fn start_worker(settings: Settings, local: &LocalServers) {
         .map(|pool| (0..2).map(|server| Endpoint::Unix(local.address(pool * 2 + server))).collect());
     let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
     let settings = Arc::new(settings);
-    let (health, common) = (PoolHealth::of_all(&settings, &Arc::default()), Common::new(&settings));
+    let (health, common) = (PoolHealth::of_all(&settings, &Arc::default()), Common::new(&settings, None));
     let plan = Plan { settings: settings.clone(), endpoints: endpoints.collect(), health, cells, common };
     let (worker, _) = Worker::start(7, plan).unwrap();
     std::thread::spawn(move || {

@@ -42,6 +42,10 @@ impl ServerHealth for Healthy {
         false
     }
 
+    fn may_be_ejected(&self) -> bool {
+        false
+    }
+
     fn recoveries(&self) -> u64 {
         0
     }

@@ -135,7 +135,7 @@ fn every_path_exists() {
         for (base, path) in words.chain(links) {
             found += 1;
             // `config/minimal.yml:` starts a message about that file.
-            let path = path.split(':').next().unwrap_or_default().trim_end_matches('.');
+            let path = path.split([':', '#']).next().unwrap_or_default().trim_end_matches('.');
             assert!(root().join(base).join(path).exists(), "{}: there is no {path}", name.display());
         }
     }
@@ -226,4 +226,32 @@ fn the_lists_of_redis_commands_are_the_table() {
     }
     let unknown: Vec<_> = listed.keys().filter(|name| !table.contains_key(*name)).collect();
     assert!(unknown.is_empty(), "not in the table: {unknown:?}");
+}
+
+#[test]
+fn every_row_of_what_happens_when_is_a_test() {
+    let readme = read("README.md");
+    let (_, section) = readme.split_once("## What happens when ...").expect("the section");
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let mut sources = String::new();
+    collect(Path::new("tests"), &mut sources);
+    let mut found = 0;
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let test = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default().trim().trim_matches('`');
+        assert!(sources.contains(&format!("#[test]\nfn {test}() {{")), "no test {test} for: {row}");
+        found += 1;
+    }
+    assert!(found > 15, "{found} rows found");
+}
+
+/// Every Rust source below a folder.
+fn collect(folder: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(root().join(folder)).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *sources += &std::fs::read_to_string(path).expect("a source");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use outrigger::pool::{Routing, Way};
 use outrigger::ring::Distribution;
 
 const SEEDS: u64 = 10_000;
-const STEPS: usize = 40;
+const STEPS: usize = 30;
 /// Keys that are followed: points all around the circle.
 const KEYS: u32 = 64;
 const MS: Duration = Duration::from_millis(1);

@@ -85,13 +85,13 @@ impl Stats {
         report.insert("client_eof".into(), counter(|p| &p.client_eof));
         report.insert("client_err".into(), counter(|p| &p.client_err));
         report.insert("client_connections".into(), gauge(|p| &p.client_connections));
+        report.insert("server_ejects".into(), json!(self.health[index].ejections()));
+        report.insert("forward_error".into(), counter(|p| &p.forward_error));
+        report.insert("fragments".into(), counter(|p| &p.fragments));
         report.insert("client_refused_overload".into(), counter(|p| &p.client_refused_overload));
         report.insert("client_cut_overload".into(), counter(|p| &p.client_cut_overload));
         report.insert("client_cut_slow".into(), counter(|p| &p.client_cut_slow));
         report.insert("client_closed_idle".into(), counter(|p| &p.client_closed_idle));
-        report.insert("server_ejects".into(), json!(self.health[index].ejections()));
-        report.insert("forward_error".into(), counter(|p| &p.forward_error));
-        report.insert("fragments".into(), counter(|p| &p.fragments));
         for (server, settings) in self.settings.pools[index].servers.iter().enumerate() {
             let cells = pools.iter().map(|p| &p.servers[server]).collect();
             let mut of_server = server_report(cells);
@@ -154,6 +154,8 @@ fn server_report(cells: Vec<&ServerCells>) -> Map<String, Value> {
     report.insert("in_queue_bytes".into(), gauge(|s| &s.in_queue_bytes));
     report.insert("out_queue".into(), gauge(|s| &s.out_queue));
     report.insert("out_queue_bytes".into(), gauge(|s| &s.out_queue_bytes));
+    report.insert("server_retries".into(), counter(|s| &s.server_retries));
+    report.insert("server_retries_denied".into(), counter(|s| &s.server_retries_denied));
     report
 }
 

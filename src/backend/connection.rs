@@ -36,6 +36,9 @@ use signs::Signs;
 /// A connection on which nothing was heard for so long may have died unseen: its next request is watched more closely.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// After so many bytes a connection leaves the rest to the next pass, so that what has come is written first.
+const MOST_AT_ONCE: usize = 1 << 20;
+
 /// A connection, connected or not. [`Connection::run`] drives it.
 pub struct Connection {
     server: Rc<Server>,
@@ -228,7 +231,7 @@ impl Connection {
 
     fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
-        if self.is_backing_off() {
+        if self.is_backing_off() || self.health.is_ejected() {
             self.turn_away();
             return Poll::Pending;
         }
@@ -320,17 +323,25 @@ impl Connection {
     fn poll_replies(&self, cx: &mut Context<'_>) -> Result<(), Reason> {
         let mut link = self.link.borrow_mut();
         let Some(stream) = &mut *link else { return Ok(()) };
+        let mut read = 0;
         loop {
             let mut result = Ok(());
             let consume = |input: &mut Input<'_>| result = self.consume(input);
             match self.inbound.borrow_mut().poll_read(cx, stream, &self.pass, consume) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(Reason::Closed),
-                Poll::Ready(Ok(_)) => self.hear(),
+                Poll::Ready(Ok(n)) => {
+                    self.hear();
+                    read += n;
+                }
                 Poll::Ready(Err(e)) => return Err(e.into()),
             }
             result?;
             self.count_queues();
+            if read >= MOST_AT_ONCE {
+                self.pass.go_on_later(cx.waker());
+                return Ok(());
+            }
         }
     }
 

@@ -45,17 +45,24 @@ pub enum Reason {
     Moved,
     #[error("{0}")]
     Io(String),
+    /// This machine, or this process, has run out of something.
+    #[error("Proxy cannot connect: {0}")]
+    Exhausted(String),
 }
 
 impl Reason {
     /// Whether the server is to blame.
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved)
+        !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved | Self::Exhausted(_))
     }
 }
 
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
+        const EXHAUSTED: [i32; 5] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
+        if error.raw_os_error().is_some_and(|number| EXHAUSTED.contains(&number)) {
+            return Self::Exhausted(error.to_string());
+        }
         // The words of strerror(3), which is what twemproxy's users know, without Rust's "(os error 111)".
         let text = match error.kind() {
             io::ErrorKind::ConnectionRefused => "Connection refused".into(),
@@ -92,5 +99,19 @@ pub struct Lost {
 impl fmt::Display for Failure<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pool {}, server {})", self.reason, self.pool, self.server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_not_to_blame_for_what_the_proxy_lacks() {
+        let reason = |number| Reason::from(io::Error::from_raw_os_error(number));
+        assert!(!reason(libc::EMFILE).is_failure() && !reason(libc::EADDRNOTAVAIL).is_failure());
+        assert!(reason(libc::ECONNREFUSED).is_failure() && reason(libc::EHOSTUNREACH).is_failure());
+        let text = reason(libc::EMFILE).to_string();
+        assert!(text.starts_with("Proxy cannot connect: Too many open files"), "{text}");
     }
 }

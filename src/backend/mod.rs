@@ -50,6 +50,8 @@ pub trait ServerHealth {
     fn answered(&self);
     /// The server is to get no traffic now.
     fn is_ejected(&self) -> bool;
+    /// Some more failures and the server is ejected: requests that can wait had better wait for that.
+    fn may_be_ejected(&self) -> bool;
     /// Grows each time the server has come back from failing.
     fn recoveries(&self) -> u64;
     /// Whether one more request may be sent a second time; if so it is counted.

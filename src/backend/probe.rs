@@ -1,6 +1,6 @@
 //! Asking a server how it is, past all queues: on a connection of the probe's own, which is kept from one time to the next.
 
-use super::connect::{ask, connect};
+use super::connect::{ask, connect, is_current};
 use super::{Reason, Server};
 use crate::config::Protocol;
 use crate::io::Stream;
@@ -80,14 +80,14 @@ impl Probe {
         Ok(memcached::response::error_line(&reply).map_or(Ok(()), |error| Err(line(error))))
     }
 
-    /// On the connection that there is; if the server has closed that since, on a new one.
+    /// On the connection that there is; on a new one if the server has closed that since, or is said to be elsewhere.
     async fn exchange(
         &mut self,
         name: &'static str,
         request: &[u8],
         scan: impl Fn(&[u8]) -> Result<Parsed<usize>, Reason>,
     ) -> Result<Vec<u8>, String> {
-        if let Some(mut stream) = self.link.take()
+        if let Some(mut stream) = self.link.take().filter(|link| is_current(&self.server.endpoint, link))
             && let Ok(reply) = ask(&mut stream, name, request, &scan).await
         {
             self.link = Some(stream);

@@ -198,20 +198,21 @@ const AT_ONCE: usize = 256 * 1024;
 pub(super) struct Untold(Cell<isize>);
 
 impl Untold {
+    /// True when it is so much that it should be told at once.
     #[inline]
-    pub(super) fn add(&self, bytes: isize, budget: &Budget) {
+    pub(super) fn add(&self, bytes: isize) -> bool {
         self.0.set(self.0.get() + bytes);
-        if self.0.get().unsigned_abs() >= AT_ONCE {
-            self.tell(budget);
-        }
+        self.0.get().unsigned_abs() >= AT_ONCE
     }
 
+    /// Tells it; how much it was.
     #[inline]
-    pub(super) fn tell(&self, budget: &Budget) {
+    pub(super) fn tell(&self, budget: &Budget) -> isize {
         let change = self.0.take();
         if change != 0 {
             budget.change(change);
         }
+        change
     }
 }
 

@@ -8,6 +8,7 @@
 //! One trip around is a *pass*. Nothing writes to a socket in the middle of a pass.
 
 mod budget;
+mod ebb;
 mod inbound;
 mod outbound;
 mod pacer;

@@ -3,9 +3,11 @@
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::budget::{Budget, Untold};
+use super::ebb::Ebb;
 use super::pacer::{self, Pacer, Pacing};
 use super::{Level, Ticker};
 
@@ -41,6 +43,9 @@ pub struct Pass {
     /// Of the whole process.
     budget: Arc<Budget>,
     untold: Untold,
+    ebb: RefCell<Ebb>,
+    /// Tasks that go on when everything is written.
+    later: RefCell<Vec<Waker>>,
 }
 
 impl Pass {
@@ -71,6 +76,8 @@ impl Pass {
             deadline: Cell::new(false),
             budget,
             untold: Untold::default(),
+            ebb: RefCell::default(),
+            later: RefCell::default(),
         })
     }
 
@@ -138,7 +145,32 @@ impl Pass {
     /// Something holds so many bytes more, or less.
     #[inline]
     pub(super) fn hold(&self, bytes: isize) {
-        self.untold.add(bytes, &self.budget);
+        if self.untold.add(bytes) {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let change = self.untold.tell(&self.budget);
+        if change != 0 && self.ebb.borrow_mut().change(change, self.now.get()) {
+            self.watch_deadlines();
+        }
+    }
+
+    /// The worker held much, and holds little now: memory may have to be given back. See [`Pass::gives_back`].
+    pub fn ebbs(&self) -> bool {
+        self.ebb.borrow().is_waiting()
+    }
+
+    /// Whether to give memory back now.
+    pub fn gives_back(&self) -> bool {
+        self.ebb.borrow_mut().is_due(self.now.get())
+    }
+
+    /// Has a task that could go on at once do so in the next pass. Every task that may find work without end must leave
+    /// it at some point: nothing is written before the pass is over.
+    pub fn go_on_later(&self, waker: &Waker) {
+        self.later.borrow_mut().push(waker.clone());
     }
 
     /// So many requests of the session with this number were read at once.
@@ -160,7 +192,8 @@ impl Pass {
                 dirty.flush();
             }
         }
-        self.untold.tell(&self.budget);
+        self.later.borrow_mut().drain(..).for_each(Waker::wake);
+        self.tell();
         if self.deadline.replace(false)
             && let Some(ticker) = self.ticker.get()
         {

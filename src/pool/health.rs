@@ -145,6 +145,12 @@ impl PoolHealth {
         self.lock().next_tick()
     }
 
+    /// Whether this server would be ejected if it went on failing.
+    fn may_eject(&self, server: usize) -> bool {
+        let group = self.lock();
+        self.settings.health.eject && group.standing(server).is_live() && group.ejected() < group.most_ejected()
+    }
+
     /// What there is to say about a server.
     pub fn report(&self, server: usize) -> Report {
         self.lock().report(server)
@@ -241,6 +247,10 @@ impl ServerHealth for Seen {
 
     fn is_ejected(&self) -> bool {
         !self.health.routing.load().standing(self.server).is_live()
+    }
+
+    fn may_be_ejected(&self) -> bool {
+        self.health.may_eject(self.server)
     }
 
     fn recoveries(&self) -> u64 {

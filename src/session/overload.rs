@@ -12,18 +12,23 @@ use crate::telemetry::Fold;
 /// What a session may hold, in bytes, without being taken for part of the trouble when the process is full.
 const SPARED: usize = 64 * 1024;
 
+/// A client that has taken something within this time reads, however much is held for it.
+const DOUBT: Duration = Duration::from_millis(50);
+
 /// What the sessions of all workers share.
 pub struct Common {
     pub budget: std::sync::Arc<Budget>,
     /// By pool: clients cut for not reading.
     cut: Vec<Fold>,
+    pub(super) give_back: Option<fn()>,
 }
 
 impl Common {
-    pub fn new(settings: &Settings) -> std::sync::Arc<Self> {
+    /// `give_back`: has the allocator give back what the calling thread has freed.
+    pub fn new(settings: &Settings, give_back: Option<fn()>) -> std::sync::Arc<Self> {
         let budget = std::sync::Arc::new(Budget::new(settings.session_limits.max_buffered_bytes));
         let cut = settings.pools.iter().map(|_| Fold::default()).collect();
-        std::sync::Arc::new(Self { budget, cut })
+        std::sync::Arc::new(Self { budget, cut, give_back })
     }
 }
 
@@ -39,6 +44,16 @@ impl Shared {
                 // The request will be refused, and no reply is to be expected.
                 Level::Refusing | Level::Cutting => replies.bytes() < most.min(SPARED / fraction),
             }
+    }
+
+    /// Gives memory back if it is time to; whether it will be.
+    pub fn give_back(&self) -> bool {
+        if self.pass.gives_back()
+            && let Some(give_back) = self.common.give_back
+        {
+            give_back();
+        }
+        self.pass.ebbs()
     }
 
     /// The error for a request that the process has no room for.
@@ -73,7 +88,10 @@ impl Session {
     pub(super) fn cut_if_hopeless(&self) {
         if self.blocked.get() && self.shared.pass.level() == Level::Cutting {
             let bytes = self.replies.borrow().bytes();
-            if bytes > self.shared.session_limits.max_session_bytes {
+            let untaken = || self.stream.borrow().as_ref().and_then(|stream| stream.untaken());
+            if bytes > self.shared.session_limits.max_session_bytes
+                && self.patience.took_nothing_for(self.shared.pass.now(), untaken) >= DOUBT
+            {
                 self.pool.cells().client_cut_overload.increment();
                 self.cut(bytes, "the process holds too much");
             }

@@ -63,6 +63,17 @@ impl Patience {
         }
     }
 
+    /// How long it has taken nothing; zero if its socket takes all there is.
+    pub fn took_nothing_for(&self, now: Instant, untaken: impl FnOnce() -> Option<usize>) -> Duration {
+        let Some(mut stall) = self.stall.get() else { return Duration::ZERO };
+        let before = std::mem::replace(&mut stall.untaken, untaken());
+        if before.is_some() && before != stall.untaken {
+            stall.since = now;
+        }
+        self.stall.set(Some(stall));
+        now.saturating_duration_since(stall.since)
+    }
+
     /// Judges the client. `untaken` says how many bytes lie in the kernel that it has not taken: these may become fewer
     /// long before the socket takes more. `settled`: it is owed nothing.
     pub fn judge(
@@ -72,13 +83,8 @@ impl Patience {
         now: Instant,
         untaken: impl FnOnce() -> Option<usize>,
     ) -> Option<Verdict> {
-        if let Some(mut stall) = self.stall.get() {
-            let before = std::mem::replace(&mut stall.untaken, untaken());
-            if before.is_some() && before != stall.untaken {
-                stall.since = now;
-            }
-            self.stall.set(Some(stall));
-            let passed = now.saturating_duration_since(stall.since);
+        if self.stall.get().is_some() {
+            let passed = self.took_nothing_for(now, untaken);
             return limits.write.filter(|limit| passed >= *limit).map(|_| Verdict::Slow(passed));
         }
         let passed = now.saturating_duration_since(self.heard.get());

@@ -134,7 +134,7 @@ impl Fixture {
         for connection in pool.connections() {
             spawn_local(connection.clone().run());
         }
-        let shared = Shared::new(pass.clone(), &settings, Common::new(&settings), 0);
+        let shared = Shared::new(pass.clone(), &settings, Common::new(&settings, None), 0);
         Self { pool, shared, servers: state, _directory: directory }
     }
 

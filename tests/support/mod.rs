@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod process;
 pub mod proxy;
 pub mod servers;
+pub mod watch;
 
 pub use client::Client;
 pub use dns::{Dns, Says};

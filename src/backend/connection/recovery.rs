@@ -3,14 +3,15 @@
 //! | a request | the server stays | the server was ejected |
 //! |---|---|---|
 //! | not a byte of it written, connection lost | goes out on the next connection | offered to another server |
-//! | not a byte of it written, no connection made | fails | offered to another server |
+//! | not a byte of it written, no connection made | fails; waits while failures are left until the ejection | offered to another server |
 //! | written, a read, for the first time, within the retry budget | goes out again on the next connection | offered to another server |
 //! | written, anything else | fails: whether the server ran it cannot be known | fails |
 //! | expired | is forgotten | is forgotten |
 //!
 //! What goes out again keeps its place in the order. After an attempt that failed the next one waits, each time longer;
-//! meanwhile requests fail at once with the reason of that attempt. One attempt more is made when the wait is over if a
-//! request was turned away meanwhile, or at once when another connection has heard from the server.
+//! meanwhile requests fail at once with the reason of that attempt, unless its failures will eject the server in the end.
+//! One attempt more is made when the wait is over if a request was turned away meanwhile, or at once when another
+//! connection has heard from the server.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Ticket};
 use crate::backend::in_flight::Taken;
 use crate::health::Backoff;
+use crate::telemetry::Fold;
 
 /// Wait after the first failed attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(10);
@@ -41,6 +43,8 @@ pub(super) struct Recovery {
     begun: Cell<Option<Instant>>,
     /// Links made and lost since the server was last heard.
     unheard: Cell<u32>,
+    /// Attempts that failed for want of something here.
+    blameless: Fold,
 }
 
 impl Recovery {
@@ -54,6 +58,7 @@ impl Recovery {
             reason: RefCell::default(),
             begun: Cell::new(None),
             unheard: Cell::new(0),
+            blameless: Fold::default(),
         }
     }
 
@@ -107,8 +112,15 @@ impl Connection {
         }
         self.recovery.wanted.set(true);
         self.pass.watch_deadlines();
-        let reason = self.recovery.reason.borrow().clone().unwrap_or(Reason::Closed);
-        self.fail_queued(&reason);
+        let reason = self.recovery.reason.borrow().clone().unwrap_or(Reason::Ejected);
+        if !self.is_worth_waiting(&reason) {
+            self.fail_queued(&reason);
+        }
+    }
+
+    /// Nothing of what is queued was written, and after a few more failures like this one others may have its keys.
+    fn is_worth_waiting(&self, reason: &Reason) -> bool {
+        reason.is_failure() && !self.health.is_ejected() && self.health.may_be_ejected()
     }
 
     /// Tries again when the wait is over and somebody has asked. True while that is to come.
@@ -132,18 +144,24 @@ impl Connection {
     }
 
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
-        if reason == Reason::Ejected {
-            return self.fail_queued(&reason);
-        }
         self.cells().server_err.increment();
         self.back_off(reason.clone());
-        self.health.failed(begun, &reason, "cannot connect");
+        if reason.is_failure() {
+            self.health.failed(begun, &reason, "cannot connect");
+        } else if reason != Reason::Ejected
+            && let Some(attempts) = self.recovery.blameless.tell(begun)
+        {
+            let (pool, server) = (&self.server.pool, &self.server.name);
+            tracing::warn!(pool, server, %reason, attempts, "cannot connect, through no fault of the server");
+        }
         let waited = !self.in_flight.borrow().is_empty();
         self.recovery.wanted.set(waited);
         if waited {
             self.pass.watch_deadlines();
         }
-        self.fail_queued(&reason);
+        if !self.is_worth_waiting(&reason) {
+            self.fail_queued(&reason);
+        }
     }
 
     pub(super) fn disconnected(&self, reason: Reason) {

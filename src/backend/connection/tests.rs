@@ -81,6 +81,8 @@ struct Health {
     times: RefCell<Vec<(Instant, Instant)>>,
     answers: Cell<u32>,
     ejected: Cell<bool>,
+    /// Ejected at so many failures; 0: not by itself.
+    limit: u32,
 }
 
 impl ServerHealth for Health {
@@ -94,7 +96,11 @@ impl ServerHealth for Health {
     }
 
     fn is_ejected(&self) -> bool {
-        self.ejected.get()
+        self.ejected.get() || (self.limit > 0 && self.failures.get() >= self.limit)
+    }
+
+    fn may_be_ejected(&self) -> bool {
+        self.limit > 0
     }
 
     fn recoveries(&self) -> u64 {
@@ -375,6 +381,26 @@ fn requests_to_a_dead_server_fail_at_once_and_it_is_tried_now_and_then() {
         sleep(Duration::from_millis(100)).await;
         send(&connection, &asker, 50, b"x");
         assert_eq!(asker.told(51).await[50], ok(50, "+1\r\n"));
+    });
+}
+
+#[test]
+fn requests_wait_for_the_ejection_that_some_more_failures_bring() {
+    on_worker(async |pass| {
+        let directory = tempfile::tempdir().unwrap();
+        let health = Rc::new(Health { limit: 4, ..Health::default() });
+        let path = directory.path().join("nobody listens");
+        let (connection, asker) = (connection_of(&pass, path, health.clone()), Rc::<Asker>::default());
+        run(&connection);
+        for sequence in 0..50 {
+            send(&connection, &asker, sequence, b"x");
+        }
+        asker.told(50).await;
+        assert_eq!(health.failures.get(), 4, "nobody is told before the server is ejected");
+        assert_eq!(asker.offered.borrow().len(), 50, "whoever has the keys now may be asked");
+        send(&connection, &asker, 50, b"x");
+        asker.told(51).await;
+        assert_eq!(health.failures.get(), 4, "an ejected server is left alone");
     });
 }
 

@@ -230,10 +230,9 @@ fn one_failure_ejects_a_returning_server_again() {
     for by_probe in [false, true] {
         let mut walk = Walk::new(policy(), 3);
         walk.ejected(0);
-        let begun_before = walk.now;
         walk.returned(0);
         // What was begun before it was back is no evidence.
-        assert_eq!(walk.group.failed(0, begun_before, walk.now + MS, "late"), None);
+        assert_eq!(walk.group.failed(0, walk.now - MS, walk.now + MS, "late"), None);
         walk.now += MS;
         let again = if by_probe { walk.bad_probe(0) } else { walk.fails(0) };
         assert!(matches!(again, Some(Transition::Ejected { .. })), "{again:?}");
@@ -307,6 +306,19 @@ fn the_guard_says_it_again_of_a_new_row_of_failures_but_not_of_every_one() {
     }
     assert_eq!(said, [3, 1005, 2007], "at most once in a retry timeout");
     assert_eq!((walk.group.ejections(), walk.standing()), (0, Standing::Live));
+}
+
+#[test]
+fn the_guard_says_it_again_when_others_are_ejected() {
+    let mut walk = Walk::new(Policy { max_ejected_percent: 50, ..policy() }, 3);
+    walk.ejected(0);
+    assert_eq!([walk.fails(1), walk.fails(2)], [const { None }; 2]);
+    assert!(matches!(walk.fails(1), Some(Transition::Kept { .. })));
+    assert_eq!(walk.fails(1), None);
+    walk.returned(0);
+    walk.ejected(2);
+    assert!(matches!(walk.fails(1), Some(Transition::Kept { .. })));
+    assert_eq!(walk.fails(1), None);
 }
 
 #[test]
