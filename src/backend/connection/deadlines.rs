@@ -6,7 +6,7 @@
 //! | a link on which a request expired | another `timeout` without a byte, unless the server is at a slow one with time left |
 //! | a link that had been idle | half of `timeout` without a byte, so that there is time to ask again; not for slow ones |
 //! | an attempt to connect | `connect_timeout` |
-//! | a link, or an attempt to make one, to a server that was ejected meanwhile | at once |
+//! | a link to a server that was ejected meanwhile, made or in the making | at once |
 
 use std::time::{Duration, Instant};
 
@@ -48,14 +48,14 @@ impl Connection {
         let in_flight = self.in_flight.borrow();
         let (some, expired, stuck) = (!in_flight.is_empty(), in_flight.has_expired(), in_flight.is_stuck());
         drop(in_flight);
-        if !self.is_up() && expired {
-            // No reply to them can come, and they must not be sent any more; others may need their room.
-            self.forget_expired();
-        }
         if some && self.health.is_ejected() {
             return self.give_up(Reason::Ejected);
         }
         if !self.is_up() {
+            if expired {
+                // No reply to them can come, and they must not be sent any more; others may need their room.
+                self.forget_expired();
+            }
             return;
         }
         let Server { timeout, slow_timeout, .. } = &*self.server;

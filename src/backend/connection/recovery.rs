@@ -9,9 +9,8 @@
 //! | expired | is forgotten | is forgotten |
 //!
 //! What goes out again keeps its place in the order. After an attempt that failed the next one waits, each time longer;
-//! meanwhile requests fail at once with the reason of that attempt, unless its failures will eject the server in the end.
-//! One attempt more is made when the wait is over if a request was turned away meanwhile, or at once when another
-//! connection has heard from the server.
+//! meanwhile requests fail at once with the reason of that attempt, unless its failures will eject the server in the end. One attempt more is made when the wait is over if a
+//! request was turned away meanwhile, or at once when another connection has heard from the server.
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
@@ -144,6 +143,9 @@ impl Connection {
     }
 
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
+        if reason == Reason::Ejected {
+            return self.fail_queued(&reason);
+        }
         self.cells().server_err.increment();
         self.back_off(reason.clone());
         if reason.is_failure() {

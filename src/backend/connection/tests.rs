@@ -81,7 +81,7 @@ struct Health {
     times: RefCell<Vec<(Instant, Instant)>>,
     answers: Cell<u32>,
     ejected: Cell<bool>,
-    /// Ejected at so many failures; 0: not by itself.
+    /// Ejected at so many failures; 0: not by failures.
     limit: u32,
 }
 
