@@ -210,7 +210,7 @@ impl PoolSettings {
     /// The index of the pool that takes the keys of ejected servers.
     pub fn stand_in(&self) -> Option<usize> {
         match self.health.on_ejected {
-            OnEjected::Pool(index) => Some(index),
+            OnEjected::Pool(index) if self.health.eject => Some(index),
             _ => None,
         }
     }

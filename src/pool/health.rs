@@ -19,7 +19,7 @@ use super::Routing;
 use crate::backend::{Reason, ServerHealth};
 use crate::config::{OnEjected, OnReadmit, PoolSettings, Settings};
 use crate::health::{Group, Policy, Report, RetryBudget, Standing, Transition};
-use crate::telemetry::{Event, Events, What, wall_clock};
+use crate::telemetry::{Event, Events, What, date_and_time, wall_clock};
 
 /// Called after a server was ejected or came back.
 type Notify = Box<dyn Fn() + Send + Sync>;
@@ -95,6 +95,8 @@ impl PoolHealth {
                 let why = format!("{what}: {reason}");
                 group.failed(server, begun, Instant::now(), &why).map(|t| (server, t)).into_iter().collect()
             });
+            // A good reply on another thread may have come in between: the next one has to end this row of failures.
+            self.servers[server].failures.fetch_max(1, Relaxed);
         }
     }
 
@@ -173,7 +175,8 @@ impl PoolHealth {
         if moved {
             // Under the lock, so that the map published last is that of the last change.
             let standings = (0..self.servers.len()).map(|server| group.standing(server)).collect();
-            self.routing.store(Arc::new(Routing::build(&self.settings, standings)));
+            let routing = Routing::build(&self.settings, standings).telling(|server| reason(&group.report(server)));
+            self.routing.store(Arc::new(routing));
         }
         drop(group);
         for (server, transition) in transitions {
@@ -208,6 +211,12 @@ impl PoolHealth {
             until: until.map(wall_clock),
         })
     }
+}
+
+/// What clients are told of an ejected server.
+fn reason(report: &Report) -> String {
+    let since = report.ejected_at.map(|at| format!(" since {}", date_and_time(wall_clock(at)))).unwrap_or_default();
+    format!("Server is ejected{since}: {}", report.why)
 }
 
 fn policy(settings: &PoolSettings) -> Policy {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 
 use crate::backend::{Connection, Endpoint, Login, Server};
-use crate::config::{PoolSettings, ServerAddress, Settings};
+use crate::config::{OnEjected, OnReadmit, PoolSettings, ServerAddress, Settings};
 use crate::hash::tagged;
 use crate::health::RetryBudget;
 use crate::io::Pass;
@@ -43,10 +43,30 @@ pub struct Pool {
 /// Why a key has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Away {
-    /// Its server is ejected, and the pool's policy gives its keys to no other.
+    /// The server at this place is ejected, and no other takes its keys.
     Ejected(usize),
+    /// The same, and reads are to find nothing.
+    Missing(usize),
     /// No server is left.
     NoServer,
+    /// No server of the pool that stands in is left.
+    NoStandIn,
+}
+
+impl Away {
+    /// What the pool that stands in says, as it is for a pool of `servers` servers.
+    fn of_stand_in(self, servers: usize) -> Self {
+        match self {
+            Self::Ejected(place) => Self::Ejected(servers + place),
+            Self::Missing(place) => Self::Missing(servers + place),
+            Self::NoServer | Self::NoStandIn => Self::NoStandIn,
+        }
+    }
+
+    /// Reads are to find nothing.
+    pub fn is_miss(self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
 }
 
 /// What the pools of a worker are built from.
@@ -109,15 +129,64 @@ impl Pool {
         } else {
             self.next_random()
         };
-        match routing.way(point) {
-            Way::Server(server) => Ok(server),
-            Way::Ejected(server) => Err(Away::Ejected(server)),
-            Way::Nowhere => Err(Away::NoServer),
-            Way::StandIn(server) => match &self.stand_in {
-                Some(pool) => pool.route(key).map(|place| self.servers() + place),
-                None => Err(Away::Ejected(server)),
-            },
+        match (routing.way(point), &self.stand_in) {
+            (Way::Server(server), _) => Ok(server),
+            (Way::Nowhere, _) => Err(Away::NoServer),
+            (Way::StandIn(_), Some(pool)) => {
+                let home = pool.route(key);
+                home.map(|place| self.servers() + place).map_err(|away| away.of_stand_in(self.servers()))
+            }
+            (Way::Ejected(server) | Way::StandIn(server), _) => Err(self.ejected(server)),
         }
+    }
+
+    fn ejected(&self, server: usize) -> Away {
+        match self.settings.health.on_ejected {
+            OnEjected::Miss => Away::Missing(server),
+            _ => Away::Ejected(server),
+        }
+    }
+
+    /// Why the server at `place` is to be asked nothing at all; `None`: it takes traffic.
+    pub fn away(&self, place: usize) -> Option<Away> {
+        match (place.checked_sub(self.servers()), &self.stand_in) {
+            (Some(place), Some(pool)) => pool.away(place).map(|away| away.of_stand_in(self.servers())),
+            _ => {
+                let mut routing = self.routing.borrow_mut();
+                (!routing.load().standing(place).is_live()).then(|| self.ejected(place))
+            }
+        }
+    }
+
+    /// Why a key has no place, in words for the client.
+    pub fn why_away(&self, away: Away) -> String {
+        let name = &self.settings.name;
+        match (away, &self.stand_in) {
+            (Away::NoStandIn, Some(pool)) => pool.why_away(Away::NoServer),
+            (Away::NoServer | Away::NoStandIn, _) => format!("no live server in pool {name}"),
+            (Away::Ejected(place) | Away::Missing(place), stand_in) => {
+                match (place.checked_sub(self.servers()), stand_in) {
+                    (Some(place), Some(pool)) => pool.why_away(Away::Ejected(place)),
+                    _ => {
+                        let mut routing = self.routing.borrow_mut();
+                        format!("{} (pool {name}, server {})", routing.load().why(place), self.name_of(place))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the server at `place`, should it be ejected, is emptied before it returns.
+    pub fn is_flushed_on_return(&self, place: usize) -> bool {
+        match (place.checked_sub(self.servers()), &self.stand_in) {
+            (Some(place), Some(pool)) => pool.is_flushed_on_return(place),
+            _ => self.settings.health.on_readmit == OnReadmit::Flush,
+        }
+    }
+
+    /// Whether the server at `place` belongs to the pool that stands in.
+    pub fn is_stand_in(&self, place: usize) -> bool {
+        place >= self.servers()
     }
 
     /// Whether the key decides which server it is. If not, any server will do.

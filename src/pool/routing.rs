@@ -31,6 +31,8 @@ pub struct Routing {
     /// Under `rehash`, while a server returns: of the live ones only.
     without_returning: Option<Ring>,
     standings: Vec<Standing>,
+    /// By server: what clients are told of it while it is ejected. Empty if nobody asked.
+    reasons: Vec<String>,
     /// Every server is live.
     calm: bool,
     on_ejected: OnEjected,
@@ -53,8 +55,25 @@ impl Routing {
             without_returning: (rehash && returning && live_ones).then(|| ring(&|s| s == Standing::Live)),
             calm: standings.iter().all(|s| *s == Standing::Live),
             standings,
+            reasons: Vec::new(),
             on_ejected,
         }
+    }
+
+    /// With what clients are told of ejected servers.
+    pub fn telling(mut self, reason: impl Fn(usize) -> String) -> Self {
+        let reason = |(server, standing): (usize, &Standing)| match standing {
+            Standing::Ejected => reason(server),
+            Standing::Live | Standing::Returning(_) => String::new(),
+        };
+        self.reasons = self.standings.iter().enumerate().map(reason).collect();
+        self
+    }
+
+    /// What clients are told of an ejected server.
+    pub fn why(&self, server: usize) -> &str {
+        // A map without reasons was made before anything was ejected; a server may have come back a moment ago.
+        self.reasons.get(server).filter(|reason| !reason.is_empty()).map_or("Server is ejected", String::as_str)
     }
 
     /// The ring that decides first.

@@ -42,7 +42,8 @@ pub struct Shared {
     /// Unix time at which the process started, in seconds.
     pub started: u64,
     common: Arc<Common>,
-    /// Sessions whose clients must take something within a limit.
+    /// Reasons to look after sessions now and then: clients that must take something within a limit, large requests of
+    /// which only a part has come.
     watched: Cell<usize>,
     scratch: RefCell<Scratch>,
     /// Set once the process drains: sessions close when nothing is owed.
@@ -117,6 +118,8 @@ pub struct Session {
     closing: Cell<bool>,
     /// The socket is dead; ends now.
     broken: Cell<bool>,
+    /// Much of the client's is held, most likely a part of a large request.
+    bulky: Cell<bool>,
     patience: Patience,
     /// What it holds, as counted: for the client, and of the client's.
     held_replies: Held,
@@ -146,6 +149,7 @@ impl Session {
             paused: Cell::new(false),
             closing: Cell::new(false),
             broken: Cell::new(false),
+            bulky: Cell::new(false),
             patience,
             held_replies,
             held_input,
@@ -163,7 +167,7 @@ impl Session {
         }
         // Servers may owe it replies for long, and hold on to it until then; its bytes are of no use any more.
         self.inbound.take();
-        self.held_input.set(0);
+        self.hold_input();
         self.release_replies();
         self.set_blocked(false);
         self.pool.cells().client_connections.sub(1);
@@ -232,7 +236,7 @@ impl Session {
                 Poll::Ready(Err(e)) => return Err(e),
             }
         }
-        self.held_input.set(self.inbound.borrow().len());
+        self.hold_input();
         Ok(())
     }
 
@@ -284,22 +288,27 @@ impl Session {
         Step::NoRoom
     }
 
-    /// Why a key has no server, in words for the client.
+    /// Why a request cannot be forwarded, in words for the client; counts it.
     fn why_away(&self, away: Away) -> String {
-        let pool = &self.pool.settings.name;
-        match away {
-            Away::NoServer => format!("no live server in pool {pool}"),
-            Away::Ejected(server) => {
-                let why = self.pool.health().report(server).why;
-                format!("Server is ejected: {why} (pool {pool}, server {})", self.pool.name_of(server))
-            }
-        }
+        self.pool.cells().forward_error.increment();
+        self.pool.why_away(away)
     }
 
     /// Answers the request at hand, in its turn.
     fn answer(self: &Rc<Self>, write: impl FnOnce(&mut Vec<u8>)) {
         self.replies.borrow_mut().answer(&self.shared.pass, write);
         self.mark_dirty();
+    }
+
+    /// Settles a fragment of a request that is already on its way, in place of a server: with its reply, or with an error.
+    fn settle_part(self: &Rc<Self>, ticket: Ticket, result: Result<&[u8], &[u8]>) {
+        let mut replies = self.replies.borrow_mut();
+        match result {
+            Ok(reply) => replies.deliver(ticket, Payload::Borrowed(reply), &self.shared.pass),
+            Err(error) => replies.fail(ticket, error, &self.shared.pass),
+        }
+        drop(replies);
+        self.progressed();
     }
 
     fn mark_dirty(self: &Rc<Self>) {
@@ -350,8 +359,12 @@ impl Requester for Session {
 impl Flush for Session {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        if self.blocked.get() || self.broken.get() {
+        if self.broken.get() {
             return;
+        }
+        if self.blocked.get() {
+            // What the session answers itself goes into the out buffer all the same.
+            return self.held_replies.set(self.replies.borrow().bytes());
         }
         let stream = self.stream.borrow();
         let Some(stream) = &*stream else { return };

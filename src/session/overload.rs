@@ -46,6 +46,16 @@ impl Shared {
             }
     }
 
+    /// There is one more reason to look after sessions now and then, or one less.
+    fn watch(&self, more: bool) {
+        if more {
+            self.watched.set(self.watched.get() + 1);
+            self.pass.watch_deadlines();
+        } else {
+            self.watched.set(self.watched.get() - 1);
+        }
+    }
+
     /// Gives memory back if it is time to; whether it will be.
     pub fn give_back(&self) -> bool {
         if self.pass.gives_back()
@@ -98,8 +108,12 @@ impl Session {
         }
     }
 
-    /// Called now and then by the worker: ends the session if its client does not read, or says nothing.
+    /// Called now and then by the worker: ends the session if its client does not read, or says nothing, or has stopped in
+    /// a request for which there is no room any more.
     pub fn check_patience(&self, now: Instant) {
+        if self.must_look_again() {
+            self.wake();
+        }
         let pool = &self.pool.settings;
         let limits = Limits { write: pool.client_write_timeout, idle: pool.client_idle_timeout };
         let (settled, bytes) = {
@@ -149,15 +163,17 @@ impl Session {
     }
 
     pub(super) fn set_blocked(&self, blocked: bool) {
-        if self.blocked.replace(blocked) == blocked || self.pool.settings.client_write_timeout.is_none() {
-            return;
+        if self.blocked.replace(blocked) != blocked && self.pool.settings.client_write_timeout.is_some() {
+            self.shared.watch(blocked);
         }
-        let watched = &self.shared.watched;
-        if blocked {
-            watched.set(watched.get() + 1);
-            self.shared.pass.watch_deadlines();
-        } else {
-            watched.set(watched.get() - 1);
+    }
+
+    /// Counts what is held of the client's.
+    pub(super) fn hold_input(&self) {
+        let bytes = self.inbound.borrow().len();
+        self.held_input.set(bytes);
+        if self.bulky.replace(bytes > SPARED) != (bytes > SPARED) {
+            self.shared.watch(self.bulky.get());
         }
     }
 }

@@ -5,10 +5,12 @@
 
 use std::rc::Rc;
 
-use super::{Dialect, Session};
+use bytes::Bytes;
+
+use super::{Dialect, Session, redis};
 use crate::backend::{Lost, Request, Requester, Ticket, Time};
 use crate::io::Payload;
-use crate::protocol::memcached::request::{self as text, Outcome, part};
+use crate::protocol::memcached::request::{self as text, Outcome};
 use crate::protocol::redis::commands::{self, Resolved};
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::{Parsed, memcached};
@@ -22,12 +24,8 @@ impl Session {
         if lost.attempts + 1 >= MOST_ATTEMPTS || lost.deadline.is_some_and(|at| at <= std::time::Instant::now()) {
             return false;
         }
-        let Some(place) = self.place_of(lost) else { return false };
-        // A stand-in must not be given what lives longer than its limit.
-        if place >= self.pool.servers() && !lost.repeatable {
-            return false;
-        }
-        let connection = self.pool.connection(place, self.id);
+        let Some(again) = self.again(lost) else { return false };
+        let connection = self.pool.connection(again.place, self.id);
         if !connection.has_room() {
             return false;
         }
@@ -39,12 +37,13 @@ impl Session {
             attempts: lost.attempts + 1,
         };
         let requester: Rc<dyn Requester> = self.clone();
-        connection.send(Some(requester), request, |out, pass| out.push(Payload::Owned(lost.bytes.clone()), pass));
+        connection.send(Some(requester), request, |out, pass| out.push(Payload::Owned(again.bytes), pass));
+        again.capped.iter().for_each(|key| redis::cap_lifetime(&self.pool, connection, key));
         true
     }
 
-    /// The one place that all keys of the request have now.
-    fn place_of(&self, lost: &Lost) -> Option<usize> {
+    /// Where all keys of the request are now, and what is to be sent there.
+    fn again(&self, lost: &Lost) -> Option<Again> {
         let bytes = &lost.bytes[..];
         match &*self.dialect.borrow() {
             Dialect::Redis(_) => {
@@ -56,13 +55,27 @@ impl Session {
                 let Resolved::Command(command) = commands::resolve(args.len(), arg) else { return None };
                 let mut keys = Vec::new();
                 command.keys(args.len(), arg, &mut keys).ok()?;
-                self.common_place(keys.iter().filter_map(|key| arg(*key as usize)))
+                let place = self.common_place(keys.iter().filter_map(|key| arg(*key as usize)))?;
+                if self.pool.is_stand_in(place) {
+                    command.written_keys(args.len(), arg, &mut keys).ok()?;
+                } else {
+                    keys.clear();
+                }
+                let capped = keys.iter().filter_map(|key| arg(*key as usize)).map(Bytes::copy_from_slice);
+                Some(Again { place, bytes: lost.bytes.clone(), capped: capped.collect() })
             }
             Dialect::Memcached(_) => {
                 let mut parsed = memcached::Request::default();
-                let outcome = text::parse(bytes, &self.shared.limits, &mut parsed);
-                let Outcome::Complete { .. } = outcome else { return None };
-                self.common_place(parsed.keys.iter().map(|key| part(bytes, *key)))
+                let Outcome::Complete { .. } = text::parse(bytes, &self.shared.limits, &mut parsed) else {
+                    return None;
+                };
+                let place = self.common_place(parsed.keys(bytes))?;
+                let mut changed = Vec::new();
+                if let Some(exptime) = super::memcached::capped_exptime(&self.pool, place, &parsed, bytes) {
+                    parsed.write_with_exptime(bytes, exptime, &mut changed);
+                }
+                let bytes = if changed.is_empty() { lost.bytes.clone() } else { changed.into() };
+                Some(Again { place, bytes, capped: Vec::new() })
             }
         }
     }
@@ -71,4 +84,12 @@ impl Session {
         let place = self.pool.route(keys.next()?).ok()?;
         keys.all(|key| self.pool.route(key) == Ok(place)).then_some(place)
     }
+}
+
+/// A request that is sent again.
+struct Again {
+    place: usize,
+    bytes: Bytes,
+    /// The keys that an EXPIRE must follow for.
+    capped: Vec<Bytes>,
 }

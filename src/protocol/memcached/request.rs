@@ -122,13 +122,16 @@ impl Request {
         self.keys.iter().map(|&key| part(buf, key))
     }
 
-    /// Appends what the fragment of a retrieval starts with: `get`, or `gat 60`. A space and a key follow, for each of
-    /// its keys, then CR LF.
-    pub fn write_fragment_start(&self, buf: &[u8], out: &mut Vec<u8>) {
+    /// Appends what the fragment of a retrieval starts with: `get`, or `gat 60`, with this expiry time or the client's. A
+    /// space and a key follow, for each of its keys, then CR LF.
+    pub fn write_fragment_start(&self, buf: &[u8], exptime: Option<i64>, out: &mut Vec<u8>) {
         out.extend_from_slice(self.verb.name().as_bytes());
-        if let Some(exptime) = self.exptime {
+        if let Some(own) = self.exptime {
             out.push(b' ');
-            out.extend_from_slice(part(buf, exptime));
+            match exptime {
+                Some(exptime) => out.extend_from_slice(itoa::Buffer::new().format(exptime).as_bytes()),
+                None => out.extend_from_slice(part(buf, own)),
+            }
         }
     }
 

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::super::Step;
 use super::super::merge::{Merge, Part, Parts};
-use super::{LONGEST_LINE, Request};
+use super::{LONGEST_EXPTIME, LONGEST_LINE, Request, write_away};
 use crate::backend::{Requester, Ticket};
+use crate::pool::Away;
 use crate::protocol::memcached::request::{Span, part};
 use crate::protocol::memcached::{replies, response};
 
@@ -21,6 +22,7 @@ struct Fragment {
 }
 
 impl Request<'_, '_> {
+    /// A miss needs no fragment: a key whose value does not come back was not found.
     pub(super) fn gather(&mut self) -> Step {
         let pool = &self.session.pool;
         let mut fragments: Vec<Fragment> = Vec::new();
@@ -28,13 +30,14 @@ impl Request<'_, '_> {
         let mut places = vec![usize::MAX; pool.places()];
         let mut order = Vec::with_capacity(self.parsed.keys.len());
         let (start, longest) = match self.parsed.exptime {
-            Some((from, to)) => ("gats  \r\n".len() + (to - from) as usize, LONGEST_LINE),
+            Some((from, to)) => ("gats  \r\n".len() + LONGEST_EXPTIME.max((to - from) as usize), LONGEST_LINE),
             None => (0, usize::MAX),
         };
         for index in 0..self.parsed.keys.len() {
             let server = match pool.route(self.key(index)) {
                 Ok(server) => server,
-                Err(away) => return self.away(away),
+                Err(away) if away.is_miss() => continue,
+                Err(away) => return self.answer_away(away),
             };
             let length = 1 + self.key(index).len();
             if fragments.get(places[server]).is_none_or(|f| f.length + length > longest) {
@@ -47,7 +50,8 @@ impl Request<'_, '_> {
             order.push((places[server], self.parsed.keys[index]));
         }
         match &fragments[..] {
-            [only] if self.is_line_taken() => self.forward(only.server),
+            [] => self.answer(|out, _| out.extend_from_slice(replies::END)),
+            [only] if self.is_line_taken() && only.keys.len() == self.parsed.keys.len() => self.forward(only.server),
             _ => self.send_fragments(&fragments, order),
         }
     }
@@ -75,9 +79,9 @@ impl Request<'_, '_> {
         Step::Next
     }
 
-    /// The command and, of `gat`, the expiry time, as the client wrote them; then the keys of this fragment.
+    /// The command and, of `gat`, the expiry time; then the keys of this fragment.
     fn write_fragment(&self, out: &mut Vec<u8>, fragment: &Fragment) {
-        self.parsed.write_fragment_start(self.input.bytes(), out);
+        self.parsed.write_fragment_start(self.input.bytes(), self.capped_exptime(fragment.server), out);
         for &key in &fragment.keys {
             out.push(b' ');
             out.extend_from_slice(self.key(key));
@@ -85,23 +89,29 @@ impl Request<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// To every server; `OK` when all have answered so.
+    /// To every server, those of the pool that stands in among them: it may have keys of ours from a former ejection. `OK`
+    /// when all have answered so. An ejected server is not asked, which is an error unless it is emptied before it returns.
     pub(super) fn flush_all(&mut self) -> Step {
         let session = self.session;
         if session.refuses() {
             return self.refuse();
         }
-        let servers = session.pool.servers();
-        if let Some(full) = (0..servers).map(|s| self.connection(s)).find(|c| !c.has_room()) {
+        let pool = &session.pool;
+        let aways: Vec<Option<Away>> = (0..pool.places()).map(|place| pool.away(place)).collect();
+        let asked = |place: &usize| aways[*place].is_none();
+        if let Some(full) = (0..aways.len()).filter(asked).map(|p| self.connection(p)).find(|c| !c.has_room()) {
             return session.wait_for(full);
         }
-        let noreply = self.parsed.noreply;
-        let merge = Box::new(Unanimous { parts: Parts::new(servers) });
-        let ticket = (!noreply).then(|| session.replies.borrow_mut().reserve_merge(merge));
-        for server in 0..servers {
+        let merge = Box::new(Unanimous { parts: Parts::new(aways.len()) });
+        let ticket = (!self.parsed.noreply).then(|| session.replies.borrow_mut().reserve_merge(merge));
+        for (place, away) in aways.iter().enumerate() {
+            let part = ticket.map(|ticket| Ticket { part: place as u32, ..ticket });
+            if let Some(away) = away {
+                self.settle_flush(place, *away, part);
+                continue;
+            }
             let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
-            let ticket = Ticket { part: server as u32, ..ticket.unwrap_or_default() };
-            self.connection(server).send(requester, self.sent(ticket), |out, pass| {
+            self.connection(place).send(requester, self.sent(part.unwrap_or_default()), |out, pass| {
                 let (before, after) = self.parsed.forward_parts(self.input.bytes());
                 let out = out.tail(pass);
                 out.extend_from_slice(before);
@@ -110,6 +120,18 @@ impl Request<'_, '_> {
         }
         self.input.skip(self.length);
         Step::Next
+    }
+
+    /// Settles the part of an ejected server, if anybody waits for it.
+    fn settle_flush(&self, place: usize, away: Away, part: Option<Ticket>) {
+        let Some(part) = part else { return };
+        // With a delay it is also about what is stored after the return.
+        if self.session.pool.is_flushed_on_return(place) && self.parsed.exptime.is_none() {
+            return self.session.settle_part(part, Ok(replies::OK));
+        }
+        let mut error = Vec::new();
+        write_away(&mut error, self.session, away);
+        self.session.settle_part(part, Err(&error));
     }
 }
 

@@ -2,22 +2,30 @@
 //!
 //! `noreply` is never sent on: the server answers, and the answer is dropped. A server that answers although it should
 //! not (memcached does, when it cannot make out the `noreply`) would otherwise shift every later reply by one.
+//!
+//! When the server of a key is ejected and no other takes its keys, the request is answered here: an error, or a miss. What
+//! goes to a pool that stands in has its expiry time capped.
 
 mod gather;
 mod stats;
 
 use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Scratch, Session, Step};
 use crate::backend::{self, Connection, Expect, Failure, Requester, Ticket};
 use crate::io::{Input, Payload};
-use crate::pool::Away;
+use crate::pool::{Away, Pool};
+use crate::protocol::memcached::lifetime::Cap;
 use crate::protocol::memcached::request::{self, Outcome, part};
 use crate::protocol::memcached::{Rejection, Request as Parsed, Verb, replies};
 
 /// Longest line that memcached takes of every command, in bytes. It closes a connection on which it finds more than so
 /// much without a line end, unless it starts with `get` or `gets`; and others have requests on that connection.
 const LONGEST_LINE: usize = 2048;
+
+/// Most digits that a capped expiry time takes, with its sign.
+const LONGEST_EXPTIME: usize = 20;
 
 /// What a memcached session remembers.
 #[derive(Default)]
@@ -81,8 +89,21 @@ pub(super) fn write_failure(out: &mut Vec<u8>, failure: &Failure<'_>) {
     replies::write_server_error(out, &failure.to_string());
 }
 
+fn write_away(out: &mut Vec<u8>, session: &Session, away: Away) {
+    replies::write_server_error(out, &session.why_away(away));
+}
+
 fn write_overload(out: &mut Vec<u8>, session: &Session) {
     replies::write_server_error(out, &session.shared.overload_text());
+}
+
+/// The expiry time to send to a pool that stands in; `None`: the request has none, or goes to the pool itself.
+pub(super) fn capped_exptime(pool: &Pool, place: usize, parsed: &Parsed, bytes: &[u8]) -> Option<i64> {
+    if !pool.is_stand_in(place) {
+        return None;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    parsed.capped_exptime(bytes, Cap { seconds: pool.settings.health.gutter_ttl.as_secs() as i64, now })
 }
 
 impl Request<'_, '_> {
@@ -112,6 +133,11 @@ impl Request<'_, '_> {
         self.parsed.line_len as usize <= LONGEST_LINE || bytes.starts_with(b"get ") || bytes.starts_with(b"gets ")
     }
 
+    /// The same with an expiry time that takes more digits.
+    fn is_longer_line_taken(&self) -> bool {
+        self.parsed.line_len as usize + LONGEST_EXPTIME <= LONGEST_LINE
+    }
+
     fn key(&self, index: usize) -> &[u8] {
         part(self.input.bytes(), self.parsed.keys.get(index).copied().unwrap_or_default())
     }
@@ -130,8 +156,16 @@ impl Request<'_, '_> {
         self.answer(|out, r| write_overload(out, r.session))
     }
 
-    fn away(&mut self, away: Away) -> Step {
-        self.answer(|out, r| replies::write_server_error(out, &r.session.why_away(away)))
+    /// In place of a server that is ejected: a miss if the pool's policy is that, or an error.
+    fn answer_away(&mut self, away: Away) -> Step {
+        self.answer(|out, r| match r.parsed.verb.miss().filter(|_| away.is_miss()) {
+            Some(miss) => out.extend_from_slice(miss),
+            None => write_away(out, r.session, away),
+        })
+    }
+
+    fn capped_exptime(&self, place: usize) -> Option<i64> {
+        capped_exptime(&self.session.pool, place, self.parsed, self.input.bytes())
     }
 
     /// This request, or a fragment of it, on its way to a connection.
@@ -145,7 +179,7 @@ impl Request<'_, '_> {
     fn forward_by_key(&mut self) -> Step {
         match self.session.pool.route(self.key(0)) {
             Ok(place) => self.forward(place),
-            Err(away) => self.away(away),
+            Err(away) => self.answer_away(away),
         }
     }
 
@@ -159,6 +193,10 @@ impl Request<'_, '_> {
         if !connection.has_room() {
             return session.wait_for(connection);
         }
+        let exptime = self.capped_exptime(place);
+        if exptime.is_some() && !self.parsed.verb.is_retrieval() && !self.is_longer_line_taken() {
+            return self.answer(|out, _| Rejection::LineTooLong.write(out));
+        }
         let (requester, ticket) = if self.parsed.noreply {
             (None, Ticket::default())
         } else {
@@ -168,7 +206,10 @@ impl Request<'_, '_> {
         let request = self.sent(ticket);
         let (parsed, input, length) = (self.parsed, &mut *self.input, self.length);
         connection.send(requester, request, |out, pass| {
-            if parsed.noreply {
+            if let Some(exptime) = exptime {
+                parsed.write_with_exptime(input.bytes(), exptime, out.tail(pass));
+                input.skip(length);
+            } else if parsed.noreply {
                 let (before, after) = parsed.forward_parts(input.bytes());
                 out.push(Payload::Borrowed(before), pass);
                 out.push(Payload::Borrowed(after), pass);

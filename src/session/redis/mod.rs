@@ -7,9 +7,12 @@
 //!   Proxy  answered here                                      local.rs
 //!   Refused  an error, in its turn; the connection lives
 //! ```
+//! When the server of a key is ejected and no other takes its keys, the request is answered here: an error, or a miss. What
+//! is written to a pool that stands in is followed by an EXPIRE for each key, whose reply is dropped.
 
 mod local;
 mod split;
+mod stand_in;
 
 use std::rc::Rc;
 
@@ -21,6 +24,8 @@ use crate::protocol::Parsed;
 use crate::protocol::redis::commands::{self, Command, Resolved, Route};
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::redis::{errors, reply};
+
+pub(super) use stand_in::cap_lifetime;
 
 /// What a Redis session remembers.
 #[derive(Default)]
@@ -178,24 +183,33 @@ impl Request<'_, '_> {
 
     /// To the server of the key at this position.
     fn forward_by(&mut self, command: &Command, key: usize) -> Step {
-        match self.owner(key) {
-            Ok(server) => self.forward(server, command),
+        match self.home(key) {
+            Ok(Ok(place)) => self.forward(place, command),
+            Ok(Err(away)) => self.answer_away(command, away),
             Err(refused) => refused,
         }
     }
 
-    /// The server of the key at this position; or the request is answered with the reason why there is none.
-    fn owner(&mut self, key: usize) -> Result<usize, Step> {
-        let (position, longest) = (key, self.session.shared.limits.max_key_bytes);
-        let key = self.arg(position);
+    /// Where the key at this position is now; or the request is refused since the key is too long.
+    fn home(&mut self, position: usize) -> Result<Home, Step> {
+        let (key, longest) = (self.arg(position), self.session.shared.limits.max_key_bytes);
         if key.len() > longest {
             return Err(self.answer(|out, r| errors::key_too_long(out, r.arg(position), longest)));
         }
-        let place = self.session.pool.route(key);
-        place.map_err(|away| self.answer(|out, r| write_away(out, r.session, away)))
+        Ok(self.session.pool.route(key))
     }
 
-    /// The first of these keys that is longer than the limit; [`Request::owner`] refuses it.
+    /// In place of a server that is ejected: a miss if the pool's policy is that, or an error.
+    fn answer_away(&mut self, command: &Command, away: Away) -> Step {
+        self.answer(|out, r| {
+            let arg = |index| r.args.get(r.input.bytes(), index);
+            if !away.is_miss() || !command.write_miss(r.args.len(), arg, out) {
+                write_away(out, r.session, away);
+            }
+        })
+    }
+
+    /// The first of these keys that is longer than the limit; [`Request::home`] refuses it.
     fn too_long(&self, mut keys: impl Iterator<Item = usize>) -> Option<usize> {
         keys.find(|key| self.arg(*key).len() > self.session.shared.limits.max_key_bytes)
     }
@@ -228,7 +242,10 @@ impl Request<'_, '_> {
 
     fn write_apart(&self, out: &mut Vec<u8>, command: &Command, one: usize, other: usize) {
         let pool = &self.session.pool;
-        let name = |key: &[u8]| pool.route(key).map_or("none", |place| pool.name_of(place));
+        let name = |key: &[u8]| match pool.route(key) {
+            Ok(place) | Err(Away::Ejected(place) | Away::Missing(place)) => pool.name_of(place),
+            Err(Away::NoServer | Away::NoStandIn) => "none",
+        };
         let (one, other) = (self.arg(one), self.arg(other));
         errors::cross_server(out, command, (one, name(one)), (other, name(other)));
     }
@@ -250,6 +267,9 @@ impl Request<'_, '_> {
             (None, Default::default())
         };
         let request = sent(command, ticket);
+        if session.pool.is_stand_in(place) {
+            return self.forward_to_stand_in(connection, requester, request, command);
+        }
         let (args, input, length) = (self.args, &mut *self.input, self.length);
         connection.send(requester, request, |out, pass| {
             if args.is_inline() {
@@ -262,6 +282,9 @@ impl Request<'_, '_> {
         Step::Next
     }
 }
+
+/// Where a key is now.
+type Home = Result<usize, Away>;
 
 /// A request of this command on its way to a connection.
 fn sent(command: &Command, ticket: backend::Ticket) -> backend::Request {

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::super::merge::{Merge, Part, Parts};
-use super::{Request, Step, sent, write_overload};
+use super::{Home, Request, Step, cap_lifetime, sent, write_away, write_overload};
 use crate::backend::{Requester, Ticket};
+use crate::pool::Away;
 use crate::protocol::redis::commands::{Command, Split};
 use crate::protocol::redis::{errors, reply, response};
 
 /// The keys of one server.
 struct Fragment {
-    server: usize,
+    home: Home,
     /// Positions of the keys among the arguments.
     keys: Vec<u32>,
 }
@@ -34,25 +35,32 @@ impl Request<'_, '_> {
         if !(self.args.len() - 1).is_multiple_of(step) {
             return self.answer(|out, _| errors::wrong_arity(out, command));
         }
+        let nowhere = self.session.pool.places();
         let mut fragments: Vec<Fragment> = Vec::new();
-        // By server: the index of its fragment.
-        let mut places = vec![usize::MAX; self.session.pool.places()];
+        // By place, and one for all keys that have none: the index of its fragment.
+        let mut places = vec![usize::MAX; nowhere + 1];
         // By key, in order: the index of its fragment.
         let mut order = Vec::new();
         for position in (1..self.args.len()).step_by(step) {
-            let server = match self.owner(position) {
-                Ok(server) => server,
+            let home = match self.home(position) {
+                Ok(home) => home,
                 Err(refused) => return refused,
             };
-            if places[server] == usize::MAX {
-                places[server] = fragments.len();
-                fragments.push(Fragment { server, keys: Vec::new() });
+            let place = match home {
+                Ok(place) | Err(Away::Ejected(place) | Away::Missing(place)) => place,
+                Err(Away::NoServer | Away::NoStandIn) => nowhere,
+            };
+            // A server may be ejected between two keys of a request.
+            if fragments.get(places[place]).is_none_or(|fragment| fragment.home != home) {
+                places[place] = fragments.len();
+                fragments.push(Fragment { home, keys: Vec::new() });
             }
-            fragments[places[server]].keys.push(position as u32);
-            order.push(places[server] as u32);
+            fragments[places[place]].keys.push(position as u32);
+            order.push(places[place] as u32);
         }
         match &fragments[..] {
-            [only] => self.forward(only.server, command),
+            [Fragment { home: Ok(place), .. }] => self.forward(*place, command),
+            [Fragment { home: Err(away), .. }] => self.answer_away(command, *away),
             _ => self.send_fragments(command, kind, &fragments, order),
         }
     }
@@ -62,8 +70,9 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.answer(|out, r| write_overload(out, r.session));
         }
-        let connection = |f: &Fragment| session.pool.connection(f.server, session.id);
-        if let Some(full) = fragments.iter().map(connection).find(|c| !c.has_room()) {
+        let connection = |place: usize| session.pool.connection(place, session.id);
+        let mut connections = fragments.iter().filter_map(|f| f.home.ok()).map(connection);
+        if let Some(full) = connections.find(|c| !c.has_room()) {
             return session.wait_for(full);
         }
         let parts = Parts::new(fragments.len());
@@ -76,13 +85,38 @@ impl Request<'_, '_> {
         session.pool.cells().fragments.add(fragments.len() as u64);
         for (part, fragment) in fragments.iter().enumerate() {
             let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
-            let ticket = Ticket { part: part as u32, ..ticket.unwrap_or_default() };
-            connection(fragment).send(requester, sent(command, ticket), |out, pass| {
+            let part = ticket.map(|ticket| Ticket { part: part as u32, ..ticket });
+            let place = match fragment.home {
+                Ok(place) => place,
+                Err(away) => {
+                    self.settle_away(command, away, fragment, part);
+                    continue;
+                }
+            };
+            let connection = connection(place);
+            connection.send(requester, sent(command, part.unwrap_or_default()), |out, pass| {
                 self.write_fragment(out.tail(pass), kind, fragment);
             });
+            if session.pool.is_stand_in(place) && kind == Split::Mset {
+                for &position in &fragment.keys {
+                    cap_lifetime(&session.pool, connection, self.arg(position as usize));
+                }
+            }
         }
         self.input.skip(self.length);
         Step::Next
+    }
+
+    /// Settles the fragment of an ejected server, if anybody waits for it.
+    fn settle_away(&self, command: &Command, away: Away, fragment: &Fragment, part: Option<Ticket>) {
+        let Some(part) = part else { return };
+        let mut reply = Vec::new();
+        // What these commands answer depends on the number of keys only.
+        let missed = away.is_miss() && command.write_miss(1 + fragment.keys.len(), |_| None, &mut reply);
+        if !missed {
+            write_away(&mut reply, self.session, away);
+        }
+        self.session.settle_part(part, if missed { Ok(&reply) } else { Err(&reply) });
     }
 
     fn write_fragment(&self, out: &mut Vec<u8>, kind: Split, fragment: &Fragment) {

@@ -272,3 +272,35 @@ fn an_idle_client_is_closed_quietly_unless_it_is_owed_something() {
         assert_eq!((cells.client_closed_idle.get(), cells.client_err.get()), (1, 0));
     });
 }
+
+#[test]
+fn what_a_session_answers_itself_counts_although_its_client_does_not_read() {
+    on_small_worker(async |pass| {
+        let test = Fixture::new(&pass, 1, small);
+        let (mut client, session, _task) = test.connect();
+        let echos = format!("*2\r\n$4\r\nECHO\r\n$10000\r\n{}\r\n", "e".repeat(10_000)).repeat(1000);
+        let _ = timeout(Duration::from_millis(500), client.write_all(echos.as_bytes())).await;
+        assert!(session.paused.get() && session.replies.borrow().bytes() >= 1 << 20);
+        assert!(pass.budget().total() >= 1 << 20, "{} bytes counted", pass.budget().total());
+    });
+}
+
+#[test]
+fn a_client_that_stops_in_a_large_request_is_refused_when_there_is_no_room_left() {
+    on_small_worker(async |pass| {
+        let test = Fixture::new(&pass, 1, small);
+        let (mut client, session, task) = test.connect();
+        let half = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\n{}", large("v"));
+        client.write_all(half.as_bytes()).await.unwrap();
+        until(|| session.inbound.borrow().len() == half.len()).await;
+        assert_eq!(test.shared.watched.get(), 1, "the worker looks after it");
+        session.check_patience(Instant::now());
+        let room = fill(&pass, LIMIT * 9 / 8);
+        // Nothing more comes of the request, and nothing else wakes the session.
+        session.check_patience(Instant::now());
+        assert!(line(&mut client).await.starts_with("-ERR proxy overloaded: "));
+        task.await.unwrap();
+        drop(room);
+        assert_eq!(test.shared.watched.get(), 0);
+    });
+}

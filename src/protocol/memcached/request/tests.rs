@@ -185,8 +185,11 @@ fn the_words_of_other_requests() {
     assert_eq!((request.exptime, request.line_end, request.line_len), (None, 17, 18));
     let (_, request) = parsed(b"gats -7 a b\r\n");
     let mut start = Vec::new();
-    request.write_fragment_start(b"gats -7 a b\r\n", &mut start);
+    request.write_fragment_start(b"gats -7 a b\r\n", None, &mut start);
     assert_eq!(start, b"gats -7");
+    start.clear();
+    request.write_fragment_start(b"gats -7 a b\r\n", Some(60), &mut start);
+    assert_eq!(start, b"gats 60");
 }
 
 /// Cut anywhere, a request is either incomplete, asking for no more than there is, or already settled in the same way.
