@@ -9,16 +9,20 @@ pub mod client;
 pub mod dns;
 pub mod fake;
 pub mod fleet;
+pub mod moody;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod servers;
 pub mod watch;
 
 pub use client::Client;
 pub use dns::{Dns, Says};
 pub use fake::Fake;
+pub use moody::{Mood, Moody};
 pub use process::{PATIENCE, Port, eventually};
 pub use proxy::{Outrigger, Pool};
+pub use relay::{Bound, Relay, Trouble};
 pub use servers::Server;
 
 /// The value, or the end of the test: the program for it is not installed, which was said already.

@@ -1,5 +1,6 @@
 //! Real redis-servers and memcacheds, and twemproxy.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
@@ -104,6 +105,14 @@ impl Server {
         match &self.address {
             Address::Tcp(address) => format!("{address}:1"),
             Address::Unix(path) => format!("{}:1", path.display()),
+        }
+    }
+
+    /// Where it listens; not for one on a Unix socket.
+    pub fn socket_address(&self) -> SocketAddr {
+        match &self.address {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => panic!("{} is no TCP address", path.display()),
         }
     }
 

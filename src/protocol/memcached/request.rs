@@ -184,7 +184,8 @@ fn find_newline(buf: &[u8], limits: &Limits) -> Result<usize, Outcome> {
     if let Some(newline) = memchr(b'\n', head) {
         return Ok(newline);
     }
-    let limit = if head.len() < limit || !starts_retrieval(buf) {
+    // Judged by the head alone, or it would depend on how much has come.
+    let limit = if head.len() < limit || !starts_retrieval(head) {
         limit
     } else {
         limit.max(limits.max_request_bytes.min(MAX_LINE_BYTES))
@@ -197,9 +198,9 @@ fn find_newline(buf: &[u8], limits: &Limits) -> Result<usize, Outcome> {
     }
 }
 
-fn starts_retrieval(buf: &[u8]) -> bool {
-    let blanks = buf.iter().take_while(|&&byte| byte == b' ').count();
-    let line = &buf[blanks..];
+fn starts_retrieval(head: &[u8]) -> bool {
+    let blanks = head.iter().take_while(|&&byte| byte == b' ').count();
+    let line = &head[blanks..];
     [&b"get "[..], b"gets ", b"gat ", b"gats "].iter().any(|name| line.starts_with(name))
 }
 
@@ -276,6 +277,8 @@ fn with_fields(
         (Layout::StoreUnique, &[key, flags, exptime, length, unique, ..]) => {
             storage(key, [flags, exptime, length], Some(unique), cut, buf, limits, request)
         }
+        // It stands where the number must: without it the request would not be one.
+        (Layout::KeyNumber, [_, _]) | (Layout::Level, [_]) if request.noreply => Err(Rejection::BadFormat),
         (Layout::KeyNumber, &[key, number, ..]) => {
             push_key(key, limits, request)?;
             *(if command.verb == Verb::Touch { &mut request.exptime } else { &mut request.number }) = Some(number);

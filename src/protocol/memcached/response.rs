@@ -141,7 +141,9 @@ fn scan_stats(buf: &[u8], limits: &Limits) -> Result<Parsed<usize>, ScanError> {
     let mut at = 0;
     loop {
         let Some((line, end)) = next_line(buf, at, limits)? else {
-            return incomplete(buf, at + END.len(), limits);
+            // In place of statistics there may be an `OK`, which is shorter than `END`.
+            let shortest = if at == 0 { b"OK\r\n".len() } else { END.len() };
+            return incomplete(buf, at + shortest, limits);
         };
         if line == b"END" || is_error(line) || at == 0 && matches!(line, b"RESET" | b"OK") {
             return whole(end, limits);
@@ -217,8 +219,11 @@ impl<'a> Header<'a> {
             && is_number(flags, 10)
             && is_number(bytes, 10)
             && unique.is_none_or(|unique| is_number(unique, 20));
-        let bytes = bytes.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit.wrapping_sub(b'0')));
-        sound.then_some(Header { key, bytes: usize::try_from(bytes).ok()?, unique: unique.is_some() })
+        if !sound {
+            return None;
+        }
+        let bytes = bytes.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        Some(Header { key, bytes: usize::try_from(bytes).ok()?, unique: unique.is_some() })
     }
 }
 

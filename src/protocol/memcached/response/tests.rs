@@ -266,3 +266,18 @@ fn a_reply_has_the_keys_of_its_request_in_their_order() {
     assert!(is_reply_to(b"get a\r\n", b"VALUE a 0 1\r\nx\r\nSERVER_ERROR x\r\n"));
     assert!(is_reply_to(b"get a\r\n", b"VALUE a 0 13\r\nVALUE b 0 1\r\n\r\nEND\r\n"));
 }
+
+/// Found by the fuzzer: what the reader waits for must not be more than the shortest reply.
+#[test]
+fn an_ok_in_place_of_statistics_is_not_waited_beyond() {
+    assert_eq!(scanned(b"", Expect::Stats), Ok(Parsed::Incomplete { need: 4 }));
+    assert_eq!(scanned(b"O", Expect::Stats), Ok(Parsed::Incomplete { need: 4 }));
+    assert_eq!(scanned(b"OK\r\n", Expect::Stats), Ok(Parsed::Complete(4)));
+}
+
+/// Found by the fuzzer: a length was reckoned before it was known to be one.
+#[test]
+fn a_length_of_too_many_digits_is_a_malformed_line() {
+    let line = format!("VALUE a 0 {}\r\n", "9".repeat(30));
+    assert_eq!(scanned(line.as_bytes(), Expect::Values), Err(ScanError::ValueLine));
+}

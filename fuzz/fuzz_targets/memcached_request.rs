@@ -1,0 +1,8 @@
+//! See `checks::memcached_request`.
+#![no_main]
+
+#[allow(dead_code, reason = "a target uses one of the checks")]
+#[path = "../checks/mod.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::memcached_request::check(data));
