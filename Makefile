@@ -4,7 +4,7 @@
 CARGO ?= cargo
 RELEASE := target/release/outrigger
 
-.PHONY: run build test bench build-tools test-tools
+.PHONY: run build test chaos fuzz bench build-tools test-tools
 
 ## Builds the proxy and starts it; ARGS are its arguments: make run ARGS="-c config/redis.yml"
 run: build
@@ -20,6 +20,20 @@ test: build-tools test-tools
 	OUTRIGGER_TEST_PYTHON="$$(.ci/python-clients)" $(CARGO) test --locked
 	$(CARGO) build --release --locked
 
+## The fault tests in their long forms, with a table of errors and recovery times; as root, to have a network of their own.
+chaos: build-tools test-tools
+	OUTRIGGER_CHAOS=long $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1
+	$(CARGO) test --locked --test overload -- --ignored --test-threads 1
+
+## Every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz. See fuzz/README.md.
+FUZZ_TARGETS = redis_request redis_response memcached_request memcached_response config session
+FUZZ_SECONDS ?= 60
+fuzz: build-tools
+	$(CARGO) test --locked --test fuzz seeds -- --ignored
+	for target in $(FUZZ_TARGETS); do \
+	    $(CARGO) +nightly fuzz run $$target -- -max_len=1024 -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
 ## Outrigger against twemproxy against no proxy; takes about half an hour. See benches/README.md.
 bench: build-tools test-tools build
 	$(CARGO) bench --locked --bench proxies -- $(ARGS)
@@ -28,4 +42,4 @@ build-tools:
 	@.ci/install cmake cc:gcc
 
 test-tools:
-	@.ci/install redis-server redis-cli:redis-tools memcached nutcracker
+	@.ci/install redis-server redis-cli:redis-tools memcached nutcracker nft:nftables ss:iproute2

@@ -42,8 +42,8 @@ pub struct Shared {
     /// Unix time at which the process started, in seconds.
     pub started: u64,
     common: Arc<Common>,
-    /// Reasons to look after sessions now and then: clients that must take something within a limit, large requests of
-    /// which only a part has come.
+    /// Reasons to look after sessions now and then: sockets that take no more, large requests of which only a part has
+    /// come.
     watched: Cell<usize>,
     scratch: RefCell<Scratch>,
     /// Set once the process drains: sessions close when nothing is owed.

@@ -94,9 +94,10 @@ impl Session {
         self.shared.pass.level() >= Level::Refusing && self.inbound.borrow().len() > SPARED
     }
 
-    /// After a reply was taken in: cuts the client if it does not read and the process cannot hold more for it.
+    /// After a reply was taken in, and now and then: cuts the client if it does not read and the process cannot hold more
+    /// for it.
     pub(super) fn cut_if_hopeless(&self) {
-        if self.blocked.get() && self.shared.pass.level() == Level::Cutting {
+        if self.blocked.get() && !self.broken.get() && self.shared.pass.level() == Level::Cutting {
             let bytes = self.replies.borrow().bytes();
             let untaken = || self.stream.borrow().as_ref().and_then(|stream| stream.untaken());
             if bytes > self.shared.session_limits.max_session_bytes
@@ -114,6 +115,8 @@ impl Session {
         if self.must_look_again() {
             self.wake();
         }
+        // Perhaps all of its replies came at once, too soon to tell whether it reads.
+        self.cut_if_hopeless();
         let pool = &self.pool.settings;
         let limits = Limits { write: pool.client_write_timeout, idle: pool.client_idle_timeout };
         let (settled, bytes) = {
@@ -163,7 +166,7 @@ impl Session {
     }
 
     pub(super) fn set_blocked(&self, blocked: bool) {
-        if self.blocked.replace(blocked) != blocked && self.pool.settings.client_write_timeout.is_some() {
+        if self.blocked.replace(blocked) != blocked {
             self.shared.watch(blocked);
         }
     }
