@@ -19,6 +19,8 @@ mod ejection;
 mod machine;
 #[path = "chaos/network.rs"]
 mod network;
+#[path = "chaos/policies.rs"]
+mod policies;
 #[path = "chaos/processes.rs"]
 mod processes;
 #[path = "chaos/replies.rs"]

@@ -2,6 +2,7 @@
 //! proxies were measured by: 48 connections, `timeout` 400 ms, ejection after 3 failures.
 
 use crate::network::{filter, no_filter, own_network};
+use crate::run::Run;
 use crate::scene::{Front, Scene, Side, Times, each, flap, millis, pass, play};
 use crate::support::{Bound, Mood, Server, Trouble};
 
@@ -20,7 +21,7 @@ const REHASH: [&str; 7] = [
 ];
 
 /// Both pools have ejected s0, and nothing else.
-fn only_the_victim_was_ejected(scene: &Scene) {
+fn only_the_victim_was_ejected(scene: &Scene, run: &Run) {
     let log = scene.proxy.log();
     let ejected = |pool: &str, server: &str| {
         let (pool, server) = (format!("pool=\"{pool}\""), format!("server=\"{server}\""));
@@ -28,7 +29,17 @@ fn only_the_victim_was_ejected(scene: &Scene) {
     };
     for pool in ["r", "m"] {
         assert!(ejected(pool, "s0") > 0, "{pool}: s0 was not ejected");
-        assert_eq!(ejected(pool, "s1") + ejected(pool, "s2"), 0, "{pool}: others were ejected");
+        if ejected(pool, "s1") + ejected(pool, "s2") > 0 {
+            run.doubt(format!("{pool}: others were ejected"));
+        }
+    }
+}
+
+fn nothing_was_ejected(scene: &Scene, run: &Run) {
+    let log = scene.proxy.log();
+    let ejected: Vec<&str> = log.lines().filter(|l| l.contains("server ejected")).collect();
+    if !ejected.is_empty() {
+        run.doubt(format!("{ejected:?}"));
     }
 }
 
@@ -38,7 +49,7 @@ fn a_killed_server_costs_a_few_errors() {
         let run = scene.run(Times::fault(900), |s| each(s, Server::kill), |s| each(s, Server::restart));
         run.only_the_victim_suffers().at_most(50).last_error_within(millis(1000)).readmitted_within(millis(2000));
         run.nobody_waits_longer_than(millis(500));
-        only_the_victim_was_ejected(scene);
+        only_the_victim_was_ejected(scene, &run);
         run
     });
 }
@@ -50,7 +61,7 @@ fn a_server_that_is_not_there_at_the_start_costs_a_few_errors() {
         let run = scene.run(Times::from_the_start(800), |_| {}, |s| each(s, Server::restart));
         run.only_the_victim_suffers().at_most(50).last_error_within(millis(1000)).readmitted_within(millis(2000));
         run.errors_say(&["Connection refused"]);
-        only_the_victim_was_ejected(scene);
+        only_the_victim_was_ejected(scene, &run);
         run
     });
 }
@@ -78,7 +89,7 @@ fn a_stopped_server_costs_its_keys_a_time_out_or_two() {
         let run = scene.run(Times::fault(1300), |s| each(s, |s| s.pause()), |s| each(s, |s| s.resume()));
         run.only_the_victim_suffers().it_was_noticed().at_most(150).last_error_within(millis(1500));
         run.readmitted_within(millis(2000)).nobody_waits_longer_than(millis(800));
-        only_the_victim_was_ejected(scene);
+        only_the_victim_was_ejected(scene, &run);
         run
     });
 }
@@ -88,7 +99,7 @@ fn a_server_that_comes_and_goes_costs_little() {
     play("flapping x 6, rehash", Front::Nothing, &REHASH, |scene| {
         let run = scene.run(Times::fault(800), flap, |_| {});
         run.only_the_victim_suffers_but_for_older_values().at_most(120);
-        only_the_victim_was_ejected(scene);
+        only_the_victim_was_ejected(scene, &run);
         run
     });
 }
@@ -108,7 +119,8 @@ fn reads_in_flight_at_a_reset_are_asked_again_and_writes_are_not() {
         };
         let run = scene.run(Times::fault(800), resets, well);
         run.only_the_victim_suffers().it_was_noticed().no_read_fails();
-        assert_eq!(scene.proxy.log().matches("server ejected").count(), 0, "a reset of all connections is one failure");
+        // A reset of all connections is one failure.
+        nothing_was_ejected(scene, &run);
         scene.increments_add_up(&run);
         run
     });
@@ -121,7 +133,7 @@ fn replies_that_stop_coming_cost_their_keys_a_time_out_or_two() {
         let run = scene.run(Times::fault(1300), |s| all(s, Trouble::Silence(3)), |s| all(s, Trouble::None));
         run.only_the_victim_suffers().it_was_noticed().at_most(150).last_error_within(millis(1500));
         run.readmitted_within(millis(2000)).nobody_waits_longer_than(millis(800));
-        only_the_victim_was_ejected(scene);
+        only_the_victim_was_ejected(scene, &run);
         run
     });
 }
@@ -136,7 +148,7 @@ fn a_server_behind_a_black_hole_costs_its_keys_a_time_out_or_two() {
         let run = scene.run(Times::fault(1300), |s| filter(s, &hole), no_filter);
         run.only_the_victim_suffers().it_was_noticed().at_most(150).last_error_within(millis(1500));
         run.readmitted_within(millis(2000)).nobody_waits_longer_than(millis(800));
-        only_the_victim_was_ejected(scene);
+        only_the_victim_was_ejected(scene, &run);
         run
     });
 }
@@ -151,7 +163,7 @@ fn a_server_that_loses_packets_is_not_ejected() {
         let loss = ["tcp dport PORT numgen random mod 100 < 5 drop", "tcp sport PORT numgen random mod 100 < 5 drop"];
         let run = scene.run(Times::fault(1300), |s| filter(s, &loss), no_filter);
         run.only_the_victim_suffers().nobody_waits_longer_than(millis(800));
-        assert_eq!(scene.proxy.log().matches("server ejected").count(), 0);
+        nothing_was_ejected(scene, &run);
         run
     });
 }
@@ -168,10 +180,15 @@ fn a_redis_that_is_loading_is_ejected_and_a_memcached_that_is_full_is_not() {
         run.only_the_victim_suffers_and_says(&[loading, full]).it_was_noticed();
         let redis = run.errors().filter(|e| e.error.as_deref() == Some(loading));
         let last = redis.map(|e| e.answered).max().expect("errors") - run.broken;
-        assert!(last < millis(500), "LOADING for {last:?}");
+        if last > millis(500) {
+            run.doubt(format!("LOADING for {last:?}"));
+        }
         let log = scene.proxy.log();
         let ejected: Vec<&str> = log.lines().filter(|l| l.contains("server ejected")).collect();
-        assert!(ejected.len() == 1 && ejected[0].contains("pool=\"r\" server=\"s0\""), "{ejected:?}");
+        assert!(ejected.iter().any(|l| l.contains("pool=\"r\" server=\"s0\"")), "{ejected:?}");
+        if ejected.len() != 1 {
+            run.doubt(format!("{ejected:?}"));
+        }
         run
     });
 }

@@ -142,7 +142,7 @@ impl Run {
     }
 
     /// What depends on time is noted; [`crate::scene::play`] judges, as the machine may be to blame.
-    fn doubt(&self, text: String) {
+    pub fn doubt(&self, text: String) {
         self.doubts.borrow_mut().push(text);
     }
 

@@ -30,7 +30,7 @@ fn replies_that_come_after_the_time_out_are_nobody_elses() {
             |s| each(s, Bound::ForProxy, Trouble::Delay(millis(410))),
             |s| each(s, Bound::ForProxy, Trouble::None),
         );
-        run.only_the_victim_suffers().it_was_noticed().well_again_within(millis(700));
+        run.only_the_victim_suffers().it_was_noticed().well_again_within(millis(1000));
         run.errors_say(&["Connection timed out"]);
         scene.increments_add_up(&run);
         run
@@ -45,7 +45,7 @@ fn a_server_that_takes_no_bytes_costs_its_own_keys_a_time_out() {
             |s| each(s, Bound::ForServer, Trouble::Deaf),
             |s| each(s, Bound::ForServer, Trouble::None),
         );
-        run.only_the_victim_suffers().it_was_noticed().well_again_within(millis(700));
+        run.only_the_victim_suffers().it_was_noticed().well_again_within(millis(1000));
         run.errors_say(&["Connection timed out"]).nobody_waits_longer_than(millis(800));
         scene.increments_add_up(&run);
         run
