@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -142,8 +142,6 @@ pub struct Proxy {
     pub pool: Rc<Pool>,
     shared: Rc<Shared>,
     budget: Arc<Budget>,
-    /// A server was ejected, and connections have not been told.
-    ejected: Arc<AtomicBool>,
     connections: Vec<JoinHandle<()>>,
     narrow: Option<usize>,
     sessions: u64,
@@ -157,15 +155,12 @@ impl Proxy {
         let (listeners, endpoints): (Vec<_>, Vec<_>) = servers.iter().map(|_| listen()).unzip();
         let cells = Arc::new(WorkerCells::new([servers.len()]));
         let health = PoolHealth::of_all(settings, &Arc::default());
-        let ejected = Arc::new(AtomicBool::new(false));
-        let bell = ejected.clone();
-        health[0].on_change(move || bell.store(true, Ordering::Relaxed));
         let parts = Parts { settings, endpoints: &[endpoints], health: &health, pass, cells: &cells };
         let pool = Pool::build_all(&parts).remove(0);
         let connections = pool.connections().map(|connection| spawn_local(connection.clone().run())).collect();
         let budget = common.budget.clone();
         let shared = Shared::new(pass.clone(), settings, common, 0);
-        (Self { pool, shared, budget, ejected, connections, narrow: plan.narrow, sessions: 0 }, listeners)
+        (Self { pool, shared, budget, connections, narrow: plan.narrow, sessions: 0 }, listeners)
     }
 
     /// A client's end of a new session, and the session's task.
@@ -182,13 +177,11 @@ impl Proxy {
         (theirs, spawn_local(session.run()))
     }
 
-    /// Tells the connections, as a worker does, when a server was ejected.
-    pub fn tell(&self) {
-        if self.ejected.swap(false, Ordering::Relaxed) {
-            let now = Instant::now();
-            for connection in self.pool.connections() {
-                let _ = connection.check_deadlines(now);
-            }
+    /// What a worker does when a server was ejected, and at every tick of its clock: connections that wait go on.
+    pub fn tick(&self) {
+        for connection in self.pool.connections() {
+            // Nothing here has a deadline but the waits between attempts to connect, which are over at once.
+            let _ = connection.check_deadlines(Instant::now());
         }
     }
 

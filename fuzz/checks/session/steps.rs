@@ -130,7 +130,7 @@ impl Run {
     async fn settle(&mut self) {
         super::trace(|| "settle".into());
         fixture::settle().await;
-        self.proxy.tell();
+        self.proxy.tick();
         fixture::settle().await;
         self.ledger.noticed();
         self.servers.iter_mut().for_each(Server::check_closed);
@@ -159,7 +159,7 @@ impl Run {
                 progress |= server.answer_all();
             }
             fixture::one_pass().await;
-            self.proxy.tell();
+            self.proxy.tick();
             idle = if progress { 0 } else { idle + 1 };
             assert!(idle < PATIENCE, "nothing moves any more:\n{}", self.describe());
         }
