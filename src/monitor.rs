@@ -82,20 +82,29 @@ impl Watch {
             sleep_until(next).await;
             // From start to start, so that slow answers do not make probes rare.
             next += self.jitter.around(interval);
-            self.look().await;
-            next = next.max(Instant::now());
+            let well = self.look().await;
+            let now = Instant::now();
+            // One that takes traffic and has failed is looked at again soon: its clients are waiting.
+            let soon = !well && self.health.report(self.server).standing.is_live();
+            next = if soon { next.min(now + interval / 10) } else { next }.max(now);
         }
     }
 
-    async fn look(&mut self) {
+    /// Probes once; whether the server is well.
+    async fn look(&mut self) -> bool {
         let limit = self.health.settings().health.probe_timeout;
         let result = within(limit, self.probe.check()).await;
+        let well = result.is_ok();
+        if !well && self.probe.is_blameless() {
+            return true;
+        }
         self.health.probed(self.server, result.map_err(|why| format!("probe: {why}")));
         if self.health.wants_flush(self.server) {
             let result = within(limit, self.probe.flush()).await;
             self.health.flushed(self.server, result.map_err(|why| format!("flush: {why}")));
         }
         self.news.notify_one();
+        well
     }
 }
 

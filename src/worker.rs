@@ -174,7 +174,7 @@ async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Ma
     while let Some(mail) = queue.recv().await {
         match mail {
             Mail::Client(accepted) => local.admit(accepted),
-            Mail::HealthChanged => local.check_deadlines(),
+            Mail::HealthChanged => local.health_changed(),
             Mail::AddressesChanged => local.pools.iter().flat_map(|p| p.connections()).for_each(|c| c.follow()),
         }
     }
@@ -252,7 +252,8 @@ impl Local {
         }
     }
 
-    fn check_deadlines(&self) {
+    fn health_changed(&self) {
+        self.pools.iter().for_each(|pool| pool.adopt());
         let now = self.shared.pass.now();
         for connection in self.pools.iter().flat_map(|p| p.connections()) {
             // The ticker knows already whether it must go on.

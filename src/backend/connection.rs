@@ -172,7 +172,8 @@ impl Connection {
             entry.kept = self.replay.borrow_mut().keep(copy);
         }
         drop(out);
-        if request.time == Time::Usual {
+        // Only what can be sent again gains from an early doubt.
+        if request.time == Time::Usual && request.repeatable {
             self.rouse();
         }
         if entry.deadline.is_some() {
@@ -223,7 +224,9 @@ impl Connection {
                 Ok(stream) => {
                     self.connected(stream, begun);
                     let reason = poll_fn(|cx| self.poll_serve(cx)).await;
-                    self.disconnected(reason);
+                    if self.is_up() {
+                        self.disconnected(reason);
+                    }
                 }
             }
         }
@@ -272,6 +275,10 @@ impl Connection {
 
     fn poll_serve(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Reason> {
         self.remember(cx);
+        if !self.is_up() {
+            // Given up meanwhile.
+            return Poll::Ready(Reason::Ejected);
+        }
         if let Err(reason) = self.poll_unblock(cx).and_then(|()| self.poll_replies(cx)) {
             return Poll::Ready(reason);
         }
@@ -284,6 +291,19 @@ impl Connection {
         }
         self.wake_waiting();
         Poll::Pending
+    }
+
+    /// The server was ejected: hands back at once all that waits for it.
+    pub fn abandon(&self) {
+        if self.in_flight.borrow().is_empty() {
+            return;
+        }
+        if self.is_up() {
+            self.disconnected(Reason::Ejected);
+        } else {
+            self.fail_queued(&Reason::Ejected);
+        }
+        self.wake();
     }
 
     /// Lets the server answer what it was asked, then makes the connection anew for what comes after.

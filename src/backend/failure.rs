@@ -67,6 +67,7 @@ impl From<io::Error> for Reason {
         let text = match error.kind() {
             io::ErrorKind::ConnectionRefused => "Connection refused".into(),
             io::ErrorKind::ConnectionReset => "Connection reset by peer".into(),
+            io::ErrorKind::ConnectionAborted => "Software caused connection abort".into(),
             io::ErrorKind::BrokenPipe => "Broken pipe".into(),
             io::ErrorKind::NotFound => "No such file or directory".into(),
             _ => error.to_string(),

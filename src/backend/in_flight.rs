@@ -177,8 +177,8 @@ impl<R> InFlight<R> {
             if deadline <= now {
                 entry.expired = true;
                 self.expired += 1;
-                let (requester, ticket, slow) = (entry.requester.take(), entry.ticket, entry.slow);
-                overdue.push(Overdue { requester, ticket, slow, deadline });
+                let Entry { ticket, slow, attempts, .. } = *entry;
+                overdue.push(Overdue { requester: entry.requester.take(), ticket, slow, attempts, deadline });
             } else if self.soonest.is_none_or(|soonest| deadline < soonest) {
                 self.soonest = Some(deadline);
             }
@@ -207,6 +207,8 @@ pub struct Overdue<R> {
     pub requester: Option<R>,
     pub ticket: Ticket,
     pub slow: bool,
+    /// How often it was sent before.
+    pub attempts: u8,
     pub deadline: Instant,
 }
 

@@ -18,13 +18,20 @@ pub struct Probe {
     /// Nothing is unanswered on it. It is taken out while something is, so that an exchange that is dropped half done
     /// takes the connection along.
     link: Option<Stream>,
+    /// The last failure was not the server's.
+    blameless: bool,
 }
 
 impl Probe {
     /// Of the server described; not connected yet.
     pub fn new(server: Server, protocol: Protocol) -> Self {
         let limits = Limits { max_response_bytes: LONGEST_REPLY, max_line_bytes: LONGEST_REPLY, ..Limits::default() };
-        Self { server, protocol, limits, link: None }
+        Self { server, protocol, limits, link: None, blameless: false }
+    }
+
+    /// Whether the last failure was no fault of the server: this process has no descriptor left, for one.
+    pub fn is_blameless(&self) -> bool {
+        self.blameless
     }
 
     /// Sees whether the server can be connected to and answers: Redis `PING`, memcached `version`.
@@ -93,7 +100,11 @@ impl Probe {
             self.link = Some(stream);
             return Ok(reply);
         }
-        let mut stream = connect(&self.server).await.map_err(|reason| reason.to_string())?;
+        self.blameless = false;
+        let mut stream = connect(&self.server).await.map_err(|reason| {
+            self.blameless = !reason.is_failure();
+            reason.to_string()
+        })?;
         let reply = ask(&mut stream, name, request, &scan).await.map_err(|reason| reason.to_string())?;
         self.link = Some(stream);
         Ok(reply)

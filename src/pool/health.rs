@@ -9,7 +9,7 @@
 //! reports a failure finds the new map published when its call returns.
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -19,7 +19,7 @@ use super::Routing;
 use crate::backend::{Reason, ServerHealth};
 use crate::config::{OnEjected, OnReadmit, PoolSettings, Settings};
 use crate::health::{Group, Policy, Report, RetryBudget, Standing, Transition};
-use crate::telemetry::{Event, Events, What, date_and_time, wall_clock};
+use crate::telemetry::{Event, Events, Fold, What, date_and_time, wall_clock};
 
 /// Called after a server was ejected or came back.
 type Notify = Box<dyn Fn() + Send + Sync>;
@@ -43,6 +43,10 @@ struct Mark {
     failures: AtomicU32,
     /// How often it has come back from failing.
     recoveries: AtomicU64,
+    /// Times that it began to fail: a server that comes and goes must not fill the log.
+    begun: Fold,
+    /// The log says that it fails.
+    told: AtomicBool,
 }
 
 impl PoolHealth {
@@ -86,9 +90,14 @@ impl PoolHealth {
     pub fn failed(&self, server: usize, begun: Instant, reason: &Reason, what: &'static str) {
         let failures = self.servers[server].failures.fetch_add(1, Relaxed) + 1;
         let (pool, name) = (&self.settings.name, &self.settings.servers[server].name);
-        match failures {
-            1 => tracing::warn!(pool, server = name, %reason, "{what}"),
-            _ => tracing::debug!(pool, server = name, %reason, failures, "{what}"),
+        let mark = &self.servers[server];
+        match (failures == 1).then(|| mark.begun.tell(Instant::now())).flatten() {
+            Some(times) => {
+                mark.told.store(true, Relaxed);
+                let times = (times > 1).then_some(times);
+                tracing::warn!(pool, server = name, %reason, times, "{what}");
+            }
+            None => tracing::debug!(pool, server = name, %reason, failures, "{what}"),
         }
         if self.settings.health.eject {
             self.update(|group| {
@@ -112,7 +121,10 @@ impl PoolHealth {
         }
         mark.recoveries.fetch_add(1, Relaxed);
         let (pool, name) = (&self.settings.name, &self.settings.servers[server].name);
-        tracing::info!(pool, server = name, failures, "the server answers again");
+        match mark.told.swap(false, Relaxed) {
+            true => tracing::info!(pool, server = name, failures, "the server answers again"),
+            false => tracing::debug!(pool, server = name, failures, "the server answers again"),
+        }
         self.lock().answered(server);
     }
 

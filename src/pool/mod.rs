@@ -10,8 +10,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Cache};
-
 use crate::backend::{Connection, Endpoint, Login, Server};
 use crate::config::{OnEjected, OnReadmit, PoolSettings, ServerAddress, Settings};
 use crate::hash::tagged;
@@ -27,8 +25,8 @@ pub use routing::{Routing, Way};
 pub struct Pool {
     pub settings: Arc<PoolSettings>,
     health: Arc<PoolHealth>,
-    /// The map, looked at anew for every key; half a nanosecond while it stays the same.
-    routing: RefCell<Cache<Arc<ArcSwap<Routing>>, Arc<Routing>>>,
+    /// The map that this worker goes by, see [`Pool::adopt`].
+    routing: RefCell<Arc<Routing>>,
     /// By server, in ring order; each with `server_connections` connections.
     connections: Vec<Vec<Rc<Connection>>>,
     /// Takes the keys of ejected servers.
@@ -107,7 +105,7 @@ impl Pool {
         };
         Self {
             connections: parts.endpoints[index].iter().enumerate().map(connect).collect(),
-            routing: RefCell::new(Cache::new(health.routing().clone())),
+            routing: RefCell::new(health.routing().load_full()),
             settings: pool,
             health,
             stand_in,
@@ -119,11 +117,27 @@ impl Pool {
         }
     }
 
+    /// Goes by the map that was published last. What waits for servers that it has ejected is handed back before any other
+    /// request is routed by it, so that of one client's requests for one key none overtakes another.
+    ///
+    /// Comes back to the sessions that asked: not to be called by one that is looking at its input.
+    pub fn adopt(&self) {
+        if let Some(pool) = &self.stand_in {
+            pool.adopt();
+        }
+        let latest = self.health.routing().load_full();
+        let before = self.routing.replace(latest.clone());
+        if Arc::ptr_eq(&before, &latest) {
+            return;
+        }
+        let ejected = (0..self.servers()).filter(|server| !latest.standing(*server).is_live());
+        ejected.flat_map(|server| &self.connections[server]).for_each(|connection| connection.abandon());
+    }
+
     /// The place of the server that owns `key` now.
     pub fn route(&self, key: &[u8]) -> Result<usize, Away> {
         self.budget.deposit();
-        let mut routing = self.routing.borrow_mut();
-        let routing = routing.load();
+        let routing = self.routing.borrow();
         let point = if routing.ring().needs_hash() || (!routing.is_calm() && self.is_keyed()) {
             self.settings.hash.hash(tagged(key, self.settings.hash_tag))
         } else {
@@ -151,10 +165,7 @@ impl Pool {
     pub fn away(&self, place: usize) -> Option<Away> {
         match (place.checked_sub(self.servers()), &self.stand_in) {
             (Some(place), Some(pool)) => pool.away(place).map(|away| away.of_stand_in(self.servers())),
-            _ => {
-                let mut routing = self.routing.borrow_mut();
-                (!routing.load().standing(place).is_live()).then(|| self.ejected(place))
-            }
+            _ => (!self.routing.borrow().standing(place).is_live()).then(|| self.ejected(place)),
         }
     }
 
@@ -168,8 +179,8 @@ impl Pool {
                 match (place.checked_sub(self.servers()), stand_in) {
                     (Some(place), Some(pool)) => pool.why_away(Away::Ejected(place)),
                     _ => {
-                        let mut routing = self.routing.borrow_mut();
-                        format!("{} (pool {name}, server {})", routing.load().why(place), self.name_of(place))
+                        let routing = self.routing.borrow();
+                        format!("{} (pool {name}, server {})", routing.why(place), self.name_of(place))
                     }
                 }
             }

@@ -24,6 +24,7 @@ impl Session {
         if lost.attempts + 1 >= MOST_ATTEMPTS || lost.deadline.is_some_and(|at| at <= std::time::Instant::now()) {
             return false;
         }
+        self.pool.adopt();
         let Some(again) = self.again(lost) else { return false };
         let connection = self.pool.connection(again.place, self.id);
         if !connection.has_room() {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -57,6 +57,8 @@ struct Servers {
     /// They answer with so many keys more.
     more: Cell<usize>,
     seen: Cell<usize>,
+    /// The last arguments of Redis requests, as they came.
+    told: RefCell<Vec<String>>,
 }
 
 impl Servers {
@@ -90,6 +92,7 @@ impl Servers {
                 key = lines.next_line().await.unwrap().unwrap();
             }
             self.seen.set(self.seen.get() + 1);
+            self.told.borrow_mut().push(key.clone());
             while self.held.get() {
                 self.released.notified().await;
             }
@@ -326,5 +329,37 @@ fn where_any_server_will_do_keys_are_never_on_different_ones() {
         client.write_all(request.repeat(20).as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
         assert_eq!(to_end(&mut client).await, reply("b").repeat(20));
+    });
+}
+
+#[test]
+fn of_one_clients_writes_none_overtakes_another_when_their_server_is_ejected() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, 2, |settings| {
+            for pool in &mut settings.pools {
+                (pool.health.eject, pool.health.failure_limit) = (true, 1);
+            }
+        });
+        let key = (0..).map(|n| format!("k{n}")).find(|key| test.pool.route(key.as_bytes()) == Ok(0)).unwrap();
+        let set = |value| format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n$1\r\n{value}\r\n", key.len());
+        let (mut client, ..) = test.connect();
+        let home = test.pool.connection(0, 1).clone();
+        // While this task is always ready no pass ends, and nothing is written.
+        client.write_all(set(1).as_bytes()).await.unwrap();
+        while home.in_flight() < 1 {
+            yield_now().await;
+        }
+        // On another worker, whose word has not come here yet.
+        test.pool.health().failed(0, Instant::now(), &crate::backend::Reason::Closed, "connection lost");
+        client.write_all(set(2).as_bytes()).await.unwrap();
+        while home.in_flight() < 2 {
+            yield_now().await;
+        }
+        test.pool.adopt();
+        assert_eq!(home.in_flight(), 0, "another server has the key now");
+        assert_eq!(test.pool.route(key.as_bytes()), Ok(1));
+        let mut replies = [0; 14];
+        client.read_exact(&mut replies).await.unwrap();
+        assert_eq!(*test.servers.told.borrow(), ["1", "2"]);
     });
 }

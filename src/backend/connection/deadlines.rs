@@ -82,8 +82,11 @@ impl Connection {
         }
         let reasons = [false, true].map(|slow| Reason::TimedOut(self.limit(slow).as_millis()));
         let reason = &reasons[usize::from(first.slow)];
-        let begun = overdue.iter().map(|request| self.begun(request.deadline, request.slow)).max().unwrap_or(now);
-        self.health.failed(begun, reason, "no reply in time");
+        // One that had been elsewhere before was late when it came.
+        let own = overdue.iter().filter(|request| request.attempts == 0);
+        if let Some(begun) = own.map(|request| self.begun(request.deadline, request.slow)).max() {
+            self.health.failed(begun, reason, "no reply in time");
+        }
         for request in overdue {
             self.cells().server_timedout.increment();
             if let Some(requester) = request.requester {

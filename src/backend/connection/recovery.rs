@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Ticket};
 use crate::backend::in_flight::Taken;
 use crate::health::Backoff;
+use crate::io::Stream;
 use crate::telemetry::Fold;
 
 /// Wait after the first failed attempt.
@@ -150,9 +151,7 @@ impl Connection {
         self.back_off(reason.clone());
         if reason.is_failure() {
             self.health.failed(begun, &reason, "cannot connect");
-        } else if reason != Reason::Ejected
-            && let Some(attempts) = self.recovery.blameless.tell(begun)
-        {
+        } else if let Some(attempts) = self.recovery.blameless.tell(begun) {
             let (pool, server) = (&self.server.pool, &self.server.name);
             tracing::warn!(pool, server, %reason, attempts, "cannot connect, through no fault of the server");
         }
@@ -167,7 +166,12 @@ impl Connection {
     }
 
     pub(super) fn disconnected(&self, reason: Reason) {
-        *self.link.borrow_mut() = None;
+        let link = self.link.borrow_mut().take();
+        if reason != Reason::Moved {
+            // What the kernel still holds of requests that fail now must not run later.
+            link.iter().for_each(Stream::abort);
+        }
+        drop(link);
         *self.inbound.borrow_mut() = Inbound::default();
         *self.measure.borrow_mut() = Measure::default();
         self.roused.set(None);
@@ -212,7 +216,9 @@ impl Connection {
         if asked.written == 0 {
             return if ejected { Fate::Offered } else { Fate::Stays };
         }
-        let in_time = entry.deadline.is_none_or(|deadline| deadline > now);
+        // With less than that left it would time out at a server that is well.
+        let needed = self.server.timeout.unwrap_or_default() / 8;
+        let in_time = entry.deadline.is_none_or(|deadline| deadline > now + needed);
         if entry.kept == 0 || entry.attempts > 0 || !in_time {
             return Fate::Fails;
         }
@@ -225,7 +231,7 @@ impl Connection {
     }
 
     /// Fails everything that is queued; nothing of it was written.
-    fn fail_queued(&self, reason: &Reason) {
+    pub(super) fn fail_queued(&self, reason: &Reason) {
         let ejected = self.health.is_ejected();
         let gone = self.sort(|asked| {
             let untouched = asked.written == 0 && !asked.entry.expired;
