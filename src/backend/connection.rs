@@ -301,7 +301,7 @@ impl Connection {
         if self.is_up() {
             self.disconnected(Reason::Ejected);
         } else {
-            self.fail_queued(&Reason::Ejected);
+            self.fail_queued(&self.last_reason());
         }
         self.wake();
     }

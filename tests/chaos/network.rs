@@ -157,7 +157,10 @@ fn twelve_resets_of_all_connections_cost_what_was_written_and_no_more() {
         };
         let run = scene.run(Times::fault(800), resets, |_| {});
         run.only_the_victim_suffers().at_most(35).well_again_within(millis(300));
-        let lost = scene.proxy.log().matches("connection lost").count();
+        let stats = scene.proxy.stats();
+        let lost =
+            ["r", "m"].map(|pool| ["server_err", "server_eof"].map(|f| stats[pool]["s0"][f].as_u64().unwrap_or(0)));
+        let lost: u64 = lost.as_flattened().iter().sum();
         assert!(lost >= 12, "only {lost} connections were lost");
         scene.increments_add_up(&run);
         run

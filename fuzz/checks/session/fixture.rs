@@ -130,9 +130,10 @@ pub async fn one_pass() {
     .await;
 }
 
-/// As many passes as it takes from bytes in a socket to what they cause in another, a new connection included.
+/// As many passes as it takes for all that bytes in a socket cause in others: new connections, requests that go out again,
+/// sessions that go on; twice as many as were ever seen to be needed.
 pub async fn settle() {
-    for _ in 0..5 {
+    for _ in 0..12 {
         one_pass().await;
     }
 }

@@ -176,7 +176,8 @@ impl Owed {
             }
         };
         let routed = !self.servers.is_empty();
-        let refused = routed && ledger.pressed && is_refusal(reply);
+        // Of any request, when it is large and only half of it has come.
+        let refused = ledger.pressed && is_refusal(reply);
         let nowhere = routed && ledger.shifting && is_homeless(reply);
         let astray = self.servers.iter().any(|(server, _)| ledger.conduct[*server].out_of_step);
         right || refused || nowhere || excused(reply) || astray

@@ -37,7 +37,7 @@ pub(super) struct Recovery {
     wanted: Cell<bool>,
     /// The server's count of recoveries at the last attempt.
     recoveries: Cell<u64>,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed; forgotten when the server is heard.
     reason: RefCell<Option<Reason>>,
     /// When the attempt that made the link began.
     begun: Cell<Option<Instant>>,
@@ -70,6 +70,7 @@ impl Recovery {
     pub(super) fn heard(&self) {
         if self.unheard.replace(0) > 0 {
             self.backoff.borrow_mut().reset();
+            *self.reason.borrow_mut() = None;
         }
     }
 }
@@ -112,10 +113,15 @@ impl Connection {
         }
         self.recovery.wanted.set(true);
         self.pass.watch_deadlines();
-        let reason = self.recovery.reason.borrow().clone().unwrap_or(Reason::Ejected);
+        let reason = self.last_reason();
         if !self.is_worth_waiting(&reason) {
             self.fail_queued(&reason);
         }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn last_reason(&self) -> Reason {
+        self.recovery.reason.borrow().clone().unwrap_or(Reason::Ejected)
     }
 
     /// Nothing of what is queued was written, and after a few more failures like this one others may have its keys.
@@ -145,7 +151,7 @@ impl Connection {
 
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
         if reason == Reason::Ejected {
-            return self.fail_queued(&reason);
+            return self.fail_queued(&self.last_reason());
         }
         self.cells().server_err.increment();
         self.back_off(reason.clone());
