@@ -22,7 +22,7 @@ test: build-tools test-tools
 
 ## The fault tests in their long forms, with a table of errors and recovery times; as root, to have a network of their own.
 chaos: build-tools test-tools
-	OUTRIGGER_CHAOS=long $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1
+	OUTRIGGER_CHAOS=long $(CARGO) test --locked --test chaos -- --include-ignored --nocapture --test-threads 1
 	$(CARGO) test --locked --test overload -- --ignored --test-threads 1
 
 ## Every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz. See fuzz/README.md.
@@ -42,4 +42,4 @@ build-tools:
 	@.ci/install cmake cc:gcc
 
 test-tools:
-	@.ci/install redis-server redis-cli:redis-tools memcached nutcracker nft:nftables ss:iproute2
+	@.ci/install redis-server redis-cli:redis-tools memcached nutcracker nft:nftables ss:iproute2 ip:iproute2 unshare:util-linux
