@@ -166,14 +166,14 @@ fn a_nutcracker_yml_is_read_with_twemproxys_defaults() {
 #[test]
 fn our_own_format_adds_units_defaults_and_names() {
     let text = "workers: 3\nadmin: {stats: off}\nlog: {level: debug, file: /tmp/x, format: json}\ndrain_timeout: 1m\n\
-                limits: {max_key_bytes: 1KiB, max_session_requests: 7}\n\
+                pre_stop_delay: 5s\nlimits: {max_key_bytes: 1KiB, max_session_requests: 7}\n\
                 pools:\n  p:\n    listen: '[::1]:1'\n    redis: true\n    timeout: 2s\n    connect_timeout: 0\n\
                 \x20   client_connections: 9\n    local_memory: 1GiB\n    redis_auth: {username: me, password: hunter2}\n\
                 \x20   servers: [local:3 b, a:6379, '/run/s.sock c']\n";
     let settings = config::parse("x.yml", text).unwrap().settings;
     assert_eq!((settings.workers, settings.stats_listen.as_deref()), (Some(3), None));
     assert_eq!((settings.log.level, settings.log.file.clone()), (7, Some(PathBuf::from("/tmp/x"))));
-    assert_eq!(settings.drain_timeout, Duration::from_secs(60));
+    assert_eq!((settings.drain_timeout, settings.pre_stop_delay), (Duration::from_secs(60), Duration::from_secs(5)));
     assert_eq!((settings.limits.max_key_bytes, settings.session_limits.max_session_requests), (1024, 7));
     let pool = &settings.pools[0];
     assert_eq!(pool.listen, ListenAddress::Tcp { host: "::1".to_owned(), port: 1 });
@@ -264,6 +264,73 @@ fn passwords_come_from_files_beside_the_configuration() {
 }
 
 #[test]
+fn a_configuration_knows_its_files_and_whether_they_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let pool = |name: &str, port: u16, secret: &str| {
+        format!(
+            "  {name}: {{listen: 'h:{port}', redis: true, redis_auth: {{password_file: {secret}}}, servers: ['a:1']}}\n"
+        )
+    };
+    let text = format!("pools:\n{}{}{}", pool("p", 1, "one"), pool("q", 2, "two"), pool("r", 3, "one"));
+    std::fs::write(at("x.yml"), &text).unwrap();
+    std::fs::write(at("two"), "zwei").unwrap();
+    let sources = [at("x.yml"), at("one"), at("two")];
+    let load = || config::load_file(&at("x.yml"));
+
+    let missing = load().unwrap_err();
+    assert_eq!(missing.sources, sources);
+    assert_eq!(load().unwrap_err().fingerprint, missing.fingerprint);
+    std::fs::write(at("one"), "eins").unwrap();
+    let loaded = load().unwrap();
+    assert_eq!(loaded.sources, sources);
+    assert_ne!(loaded.fingerprint, missing.fingerprint);
+    assert_eq!(load().unwrap().fingerprint, loaded.fingerprint);
+
+    std::fs::write(at("two"), "deux").unwrap();
+    let secret = load().unwrap();
+    assert_ne!(secret.fingerprint, loaded.fingerprint);
+    assert_eq!(secret.hash(), loaded.hash());
+    std::fs::write(at("x.yml"), format!("{text}# more\n")).unwrap();
+    let other = load().unwrap();
+    assert_ne!(other.fingerprint, secret.fingerprint);
+    assert_ne!(other.hash(), secret.hash());
+
+    let errors = config::load_file(&at("none.yml")).unwrap_err();
+    assert_eq!(errors.sources, [at("none.yml")]);
+    let parsed = config::parse("x.yml", "pools: {p: {listen: 'h:1', servers: ['a:1']}}").unwrap();
+    assert!(parsed.sources.is_empty());
+}
+
+#[test]
+fn the_hash_of_a_configuration_is_md5sums_but_for_its_passwords() {
+    // printf "pools: {p: {listen: 'h:1', servers: ['a:1']}}" | md5sum
+    let hash = |text: &str| config::parse("x.yml", text).unwrap_or_else(|e| panic!("{e}")).hash().to_owned();
+    assert_eq!(hash("pools: {p: {listen: 'h:1', servers: ['a:1']}}"), "002318920f9a9d76");
+
+    let own = |auth: &str| format!("pools:\n p:\n  listen: h:1\n  redis: true\n{auth}  servers: ['a:1']\n");
+    let anchored = "  redis_auth: &a secret\n  servers: ['a:1']\n q:\n  listen: h:2\n  redis: true\n  redis_auth: *a\n";
+    let twemproxy = "p:\n  listen: h:1\n  redis: true\n  redis_auth: secret\n  servers:\n  - a:1:1\n";
+    for text in [
+        &own("  redis_auth: secret\n"),
+        &own("  redis_auth: 'secret'\n"),
+        &own("  redis_auth: \"secret\"\n"),
+        &own("  redis_auth: {username: me, password: secret}\n"),
+        &own("  redis_auth:\n    password: |-\n      secret\n      secret\n"),
+        &format!("\u{feff}{}", own("  redis_auth: secret\n")),
+        &own("  # ünïcödé\n  redis_auth:\n    password: secret\n"),
+        &own(anchored),
+        twemproxy,
+    ] {
+        let (other, longer) = (text.replace("secret", "SECRET"), text.replace("secret", "other secret"));
+        assert!(hash(text) == hash(&other) && hash(text) == hash(&longer), "{text}");
+        assert_ne!(hash(text), hash(&text.replace("h:1", "h:9")), "{text}");
+        let fingerprint = |text: &str| config::parse("x.yml", text).unwrap().fingerprint;
+        assert_ne!(fingerprint(text), fingerprint(&other));
+    }
+}
+
+#[test]
 fn anchors_work_in_our_own_format_and_nothing_blows_up() {
     let text = "pools:\n  a: {listen: 'h:1', servers: &s ['a:1', 'b:1']}\n  b: {listen: 'h:2', servers: *s}\n";
     assert_eq!(config::parse("x.yml", text).unwrap().settings.pools[1].servers.len(), 2);
@@ -290,7 +357,34 @@ fn unreadable_files_say_why() {
     assert!(said(Path::new("/dev/zero")).contains("larger than 16 MiB"));
     let file = folder.path().join("latin1.yml");
     std::fs::write(&file, b"a:\n  b: \xe9\n").unwrap();
-    assert!(said(&file).ends_with("not UTF-8 in line 2; allowed: UTF-8 text"));
+    assert!(said(&file).ends_with(":2:6: not UTF-8; allowed: UTF-8 text"));
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end_and_waited_for_by_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    assert!(config::load_file(&pipe).unwrap_err().to_string().contains(":1:1: an empty file"));
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, &std::fs::read(samples().join("minimal.yml")).unwrap()).unwrap();
+    drop(writer);
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    assert!(config::load_file(Path::new(&path)).is_ok());
+}
+
+#[test]
+fn of_a_great_many_mistakes_the_first_are_told_and_the_rest_is_counted() {
+    let bad = "      - bad\n".repeat(100_000);
+    let text = format!("pools:\n  a:\n    listen: 127.0.0.1:1\n    protocol: redis\n    servers:\n{bad}");
+    let begun = std::time::Instant::now();
+    let errors = config::parse("x.yml", &text).unwrap_err();
+    // It was minutes when all were told.
+    assert!(begun.elapsed().as_secs() < 20);
+    assert_eq!((errors.problems.len(), errors.count()), (100, 100_000));
+    let said = errors.to_string();
+    assert!(said.starts_with("x.yml:6:9: bad server: 'bad'; ") && said.ends_with("\nx.yml: and 99900 more"), "{said}");
 }
 
 /// What twemproxy accepts and refuses, asked of twemproxy itself where it is installed.

@@ -24,7 +24,7 @@ pub(super) fn credentials(value: Value<'_>, base: &Path) -> Option<Credentials> 
         }
         Dialect::Twemproxy => "allowed: a password",
     };
-    let password = value.text(allowed)?.to_owned();
+    let password = plain(value, allowed)?;
     Some(Credentials { username: None, password: Secret(password) })
 }
 
@@ -33,12 +33,12 @@ fn from_mapping(value: Value<'_>, base: &Path) -> Option<Credentials> {
     let mut fields = Fields::of(value.node, "'redis_auth'", value.context)?;
     let username =
         fields.read("username", None, |v| v.text("allowed: the name of an ACL user").map(|t| Some(t.to_owned())));
-    let plain = fields.value("password");
+    let text = fields.value("password");
     let file = fields.value("password_file");
     let env = fields.value("password_env");
     fields.finish(true);
 
-    let given: Vec<Value<'_>> = [plain, file, env].into_iter().flatten().collect();
+    let given: Vec<Value<'_>> = [text, file, env].into_iter().flatten().collect();
     let [one] = given.as_slice() else {
         let wrong = if given.is_empty() { "no password" } else { "more than one password" };
         let allowed = "allowed: one of password, password_file, password_env";
@@ -48,31 +48,39 @@ fn from_mapping(value: Value<'_>, base: &Path) -> Option<Credentials> {
     let password = match one.key {
         "password_file" => from_file(*one, base)?,
         "password_env" => from_environment(*one)?,
-        _ => one.text("allowed: text")?.to_owned(),
+        _ => plain(*one, "allowed: text")?,
     };
     Some(Credentials { username, password: Secret(password) })
 }
 
-/// The content of a file, without the line end that editors add.
+/// The password stands in the configuration itself.
+fn plain(value: Value<'_>, allowed: &str) -> Option<String> {
+    value.context.report.secret(value.node.at);
+    value.text(allowed).map(str::to_owned)
+}
+
 fn from_file(value: Value<'_>, base: &Path) -> Option<String> {
     let name = value.text("allowed: the name of a file that holds the password")?;
-    let refuse = |reason: String| {
-        value.context.report.error(value.node.at, format!("no password in the file {}: {reason}", quoted(name)));
-        None
-    };
-    let path = base.join(name);
-    match std::fs::metadata(&path) {
-        Err(error) => return refuse(error.to_string()),
-        Ok(meta) if !meta.is_file() => return refuse("not a regular file".to_owned()),
-        Ok(meta) if meta.len() > MAX_PASSWORD_FILE => return refuse("larger than 64 KiB".to_owned()),
-        Ok(_) => {}
+    let (path, report) = (base.join(name), value.context.report);
+    let password = content(&path);
+    report.input(&path, &password);
+    let refuse = |reason| report.error(value.node.at, format!("no password in the file {}: {reason}", quoted(name)));
+    password.map_err(refuse).ok()
+}
+
+/// The content of a file, without the line end that editors add, or why it is no password.
+fn content(path: &Path) -> Result<String, String> {
+    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !meta.is_file() {
+        return Err("not a regular file".to_owned());
     }
-    match std::fs::read_to_string(&path) {
-        Err(error) => refuse(error.to_string()),
-        Ok(text) => match text.trim_end_matches(['\n', '\r']) {
-            "" => refuse("it is empty".to_owned()),
-            password => Some(password.to_owned()),
-        },
+    if meta.len() > MAX_PASSWORD_FILE {
+        return Err("larger than 64 KiB".to_owned());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    match text.trim_end_matches(['\n', '\r']) {
+        "" => Err("it is empty".to_owned()),
+        password => Ok(password.to_owned()),
     }
 }
 

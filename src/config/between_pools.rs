@@ -7,7 +7,7 @@ use super::fields::{Places, closest};
 use super::health::POLICIES;
 use super::pool::ReadPool;
 use super::report::{Report, quoted};
-use super::settings::{OnEjected, OnReadmit, PoolSettings, Protocol, ServerAddress};
+use super::settings::{OnEjected, OnReadmit, PoolSettings, ServerAddress};
 use super::value::Value;
 
 /// Pools whose names a misspelled one is compared with.
@@ -64,7 +64,7 @@ fn unfit(own: usize, other: usize, pools: &[ReadPool<'_>]) -> Option<String> {
     if own == other {
         Some("a pool cannot stand in for itself".to_owned())
     } else if stand_in.settings.protocol != pool.protocol {
-        Some(format!("that is a {} pool", protocol_name(stand_in.settings.protocol)))
+        Some(format!("that is a {} pool", stand_in.settings.protocol.name()))
     } else if stand_in.stand_in.is_some() {
         Some("its own on_ejected names a pool, and chains are not followed".to_owned())
     } else {
@@ -81,15 +81,8 @@ fn reject_unknown(value: Value<'_>, name: &str, own: usize, pools: &[ReadPool<'_
 }
 
 fn allowed(pool: &PoolSettings) -> String {
-    let protocol = protocol_name(pool.protocol);
+    let protocol = pool.protocol.name();
     format!("allowed: rehash, fail_fast, miss, or the name of another {protocol} pool, whose own on_ejected names none")
-}
-
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Redis => "redis",
-        Protocol::Memcached => "memcached",
-    }
 }
 
 /// Warns of what is hardly meant. `pools`: resolved.

@@ -35,6 +35,7 @@ pub(super) fn defaults(dialect: Dialect) -> Settings {
         resolver: None,
         log: LogSettings { level: LOG_LEVEL, file: None, format: LogFormat::Text },
         drain_timeout: DRAIN_TIMEOUT,
+        pre_stop_delay: Duration::ZERO,
         limits: Limits::default(),
         session_limits: SessionLimits {
             max_session_requests: 1024,
@@ -58,6 +59,7 @@ pub(super) fn read(fields: &mut Fields<'_>, settings: &mut Settings, context: Co
     }
     settings.resolver = fields.read("resolver", None, |v| v.parsed(RESOLVER_ALLOWED, resolver).map(Some));
     settings.drain_timeout = fields.read("drain_timeout", settings.drain_timeout, |v| v.duration());
+    settings.pre_stop_delay = fields.read("pre_stop_delay", settings.pre_stop_delay, |v| v.duration());
     if let Some(value) = fields.value("limits") {
         limits(value, settings, context);
     }

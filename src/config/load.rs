@@ -1,8 +1,12 @@
 //! A whole file: recognises its dialect, reads everything, and hands out settings or all that is wrong.
 
 use std::collections::HashSet;
-use std::io::Read;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::ring::server_order;
 
@@ -10,6 +14,7 @@ use super::Dialect;
 use super::between_pools::{self, check_listens, resolve_stand_ins};
 use super::fields::{Context, Fields};
 use super::globals;
+use super::inputs::Inputs;
 use super::pool::pool;
 use super::report::{ConfigErrors, Report, Span, Warning};
 use super::settings::Settings;
@@ -24,38 +29,78 @@ pub struct Loaded {
     pub settings: Settings,
     pub dialect: Dialect,
     pub warnings: Vec<Warning>,
+    /// The files that it was read from: the configuration itself, if it is one, then each `password_file`.
+    pub sources: Vec<PathBuf>,
+    /// Equal if all of them had the same contents. Within one process: the next one counts otherwise.
+    pub fingerprint: u64,
+    hash: String,
+}
+
+impl Loaded {
+    /// Sixteen digits by which people tell whether instances run the same configuration: what `md5sum` says first of a
+    /// file that holds no passwords. Passwords are left out, those in other files too.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
 }
 
 /// Reads and validates a file.
 pub fn load_file(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|error| ConfigErrors::unreadable(&name, format_args!("cannot be read: {error}")))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(ConfigErrors::unreadable(&name, "larger than 16 MiB; allowed: a configuration file"));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&name, &text),
-        Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-            Err(ConfigErrors::unreadable(&name, format_args!("not UTF-8 in line {line}; allowed: UTF-8 text")))
-        }
+    let mut inputs = Inputs::new();
+    let text = read_text(path);
+    inputs.file(path, &text);
+    match text {
+        Ok(text) => check(&name, &text, inputs),
+        Err((at, reason)) => Err(ConfigErrors::unreadable(&name, at, reason, inputs)),
     }
 }
 
 /// Validates a text; `name` stands for it in messages, and relative file names in it start from its folder.
 pub fn parse(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-    let report = Report::new(text);
+    let mut inputs = Inputs::new();
+    inputs.text(text);
+    check(name, text, inputs)
+}
+
+/// What is in a file, or why it cannot be a configuration, with line and column if they can be told.
+fn read_text(path: &Path) -> Result<String, (Option<(usize, usize)>, String)> {
+    let mut bytes = Vec::new();
+    let read = open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|error| (None, format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err((None, "larger than 16 MiB; allowed: a configuration file".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let line = good.rsplit('\n').next().unwrap_or_default();
+        let at = (good.matches('\n').count() + 1, line.chars().count() + 1);
+        (Some(at), "not UTF-8; allowed: UTF-8 text".to_owned())
+    })
+}
+
+/// Of a pipe (`-c <(generate)`) all is read that is written to it; one that nobody writes to is empty, and not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
+}
+
+fn check(name: &str, text: &str, inputs: Inputs) -> Result<Loaded, ConfigErrors> {
+    let report = Report::new(text, inputs);
     let read = read(name, text, &report);
-    let (errors, warnings) = report.finish();
+    let (errors, warnings, inputs) = report.finish();
+    let hash = inputs.hash(text);
+    let (sources, fingerprint) = inputs.finish();
     match read {
-        Some((settings, dialect)) if errors.is_empty() => {
-            let warnings = warnings.into_iter().map(|problem| Warning { name: name.to_owned(), problem }).collect();
-            Ok(Loaded { settings, dialect, warnings })
+        Some((settings, dialect)) if errors.told.is_empty() => {
+            let warnings =
+                warnings.all().into_iter().map(|problem| Warning { name: name.to_owned(), problem }).collect();
+            Ok(Loaded { settings, dialect, warnings, sources, fingerprint, hash })
         }
-        _ => Err(ConfigErrors { name: name.to_owned(), problems: errors }),
+        _ => {
+            Err(ConfigErrors { name: name.to_owned(), problems: errors.told, more: errors.more, sources, fingerprint })
+        }
     }
 }
 
@@ -123,7 +168,8 @@ fn own_pools<'a>(root: &'a Node, settings: &mut Settings, context: Context<'a>) 
 
 /// Which of the two formats a file is meant to be: a nutcracker.yml has its pools at the top.
 fn recognise(root: &Node) -> Dialect {
-    const GLOBAL_KEYS: [&str; 7] = ["pools", "workers", "admin", "log", "resolver", "drain_timeout", "limits"];
+    const GLOBAL_KEYS: [&str; 8] =
+        ["pools", "workers", "admin", "log", "resolver", "drain_timeout", "pre_stop_delay", "limits"];
     let Kind::Mapping(entries) = &root.kind else { return Dialect::Outrigger };
     let pools = entries.iter().find(|(key, _)| key.scalar() == Some("pools"));
     if pools.is_some_and(|(_, value)| !is_pool(value)) {

@@ -14,6 +14,7 @@ mod between_pools;
 mod fields;
 mod globals;
 mod health;
+mod inputs;
 mod load;
 mod pool;
 mod redact;
@@ -21,6 +22,7 @@ mod report;
 mod schema;
 mod servers;
 mod settings;
+mod shown;
 mod traps;
 mod value;
 mod yaml;
@@ -32,6 +34,7 @@ pub use settings::{
     Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit, PoolSettings, Protocol,
     Secret, ServerAddress, ServerSettings, SessionLimits, Settings,
 };
+pub use shown::Row;
 
 /// The format that a file is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -118,7 +118,8 @@ pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, bas
 
 /// `redis: true`, or in our own format `protocol: redis`; `None` if what is given is wrong.
 fn protocol(fields: &mut Fields<'_>, context: Context<'_>) -> Option<Protocol> {
-    const NAMES: [(&str, Protocol); 2] = [("redis", Protocol::Redis), ("memcached", Protocol::Memcached)];
+    const NAMES: [(&str, Protocol); 2] =
+        [(Protocol::Redis.name(), Protocol::Redis), (Protocol::Memcached.name(), Protocol::Memcached)];
     let flag = fields.value("redis").map(|v| v.boolean());
     let name = match context.dialect {
         Dialect::Outrigger => fields.value("protocol"),

@@ -3,8 +3,14 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
+use super::inputs::Inputs;
 use super::redact::without_secret;
+
+/// Errors, and warnings, that are told one by one; the rest is counted. A file that is none of ours may hold any number of
+/// them, and each takes a look at the lines above it.
+const MOST: usize = 100;
 
 /// A place in the source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,12 @@ pub struct ConfigErrors {
     /// The file, as it was named.
     pub name: String,
     pub problems: Vec<Problem>,
+    /// Beside those; see [`MOST`].
+    pub more: usize,
+    /// The files that were read or should have been: the configuration itself, if it is one, then each `password_file`.
+    pub sources: Vec<PathBuf>,
+    /// Equal if all of them had the same contents, or could not be read for the same reasons.
+    pub fingerprint: u64,
 }
 
 /// Something that is allowed but hardly meant.
@@ -45,36 +57,49 @@ pub struct Warning {
     pub problem: Problem,
 }
 
-/// Collects problems while a file is read.
+/// Collects problems while a file is read, and what else is read for it.
 pub(super) struct Report<'t> {
     text: &'t str,
-    errors: RefCell<Vec<Problem>>,
-    warnings: RefCell<Vec<Problem>>,
+    inputs: RefCell<Inputs>,
+    errors: RefCell<Problems>,
+    warnings: RefCell<Problems>,
+}
+
+/// Problems of one severity.
+#[derive(Default)]
+pub(super) struct Problems {
+    /// In the order of the file once all are found.
+    pub told: Vec<Problem>,
+    pub more: usize,
 }
 
 impl<'t> Report<'t> {
-    pub fn new(text: &'t str) -> Self {
-        Self { text, errors: RefCell::default(), warnings: RefCell::default() }
+    /// `inputs` has the text already.
+    pub fn new(text: &'t str, inputs: Inputs) -> Self {
+        Self { text, inputs: inputs.into(), errors: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    /// One more file, and what came of reading it.
+    pub fn input(&self, path: &Path, content: &Result<String, String>) {
+        self.inputs.borrow_mut().file(path, content);
+    }
+
+    /// A secret stands here.
+    pub fn secret(&self, at: Span) {
+        self.inputs.borrow_mut().secret(at.start..at.end);
     }
 
     pub fn error(&self, at: Span, message: impl Into<String>) {
-        self.errors.borrow_mut().push(self.problem(at, message.into()));
+        self.errors.borrow_mut().add(|| self.problem(at, message.into()));
     }
 
     pub fn warn(&self, at: Span, message: impl Into<String>) {
-        self.warnings.borrow_mut().push(self.problem(at, message.into()));
+        self.warnings.borrow_mut().add(|| self.problem(at, message.into()));
     }
 
-    /// Errors and warnings, each in the order of the file.
-    pub fn finish(self) -> (Vec<Problem>, Vec<Problem>) {
-        let sorted = |cell: RefCell<Vec<Problem>>| {
-            let mut problems = cell.into_inner();
-            problems.sort_by_key(|problem| problem.position);
-            // What an alias stands for is read once for each alias.
-            problems.dedup();
-            problems
-        };
-        (sorted(self.errors), sorted(self.warnings))
+    /// Errors and warnings, each in the order of the file, and what was read.
+    pub fn finish(self) -> (Problems, Problems, Inputs) {
+        (self.errors.into_inner().sorted(), self.warnings.into_inner().sorted(), self.inputs.into_inner())
     }
 
     fn problem(&self, at: Span, message: String) -> Problem {
@@ -82,11 +107,41 @@ impl<'t> Report<'t> {
     }
 }
 
+impl Problems {
+    fn add(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.told.len() < MOST {
+            self.told.push(problem());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn sorted(mut self) -> Self {
+        self.told.sort_by_key(|problem| problem.position);
+        // What an alias stands for is read once for each alias.
+        self.told.dedup();
+        self
+    }
+
+    /// With the number of the rest as the last.
+    pub fn all(mut self) -> Vec<Problem> {
+        let more = Problem { position: None, message: format!("and {} more", self.more), excerpt: String::new() };
+        self.told.extend((self.more > 0).then_some(more));
+        self.told
+    }
+}
+
 impl ConfigErrors {
-    /// The file cannot be read at all.
-    pub(super) fn unreadable(name: &str, reason: impl fmt::Display) -> Self {
-        let problem = Problem { position: None, message: reason.to_string(), excerpt: String::new() };
-        Self { name: name.to_owned(), problems: vec![problem] }
+    /// The file cannot be read at all. `position`: line and column.
+    pub(super) fn unreadable(name: &str, position: Option<(usize, usize)>, reason: String, inputs: Inputs) -> Self {
+        let problem = Problem { position, message: reason, excerpt: String::new() };
+        let (sources, fingerprint) = inputs.finish();
+        Self { name: name.to_owned(), problems: vec![problem], more: 0, sources, fingerprint }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.problems.len() + self.more
     }
 }
 
@@ -98,7 +153,10 @@ impl fmt::Display for ConfigErrors {
             }
             problem.write(f, &self.name, "")?;
         }
-        Ok(())
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "\n{}: and {more} more", self.name),
+        }
     }
 }
 

@@ -62,6 +62,9 @@ struct File {
     /// How long SIGTERM waits for what is in flight: ms, or with a unit.
     #[schemars(default, schema_with = "duration", extend("default" = "20s"))]
     drain_timeout: Option<()>,
+    /// How long SIGTERM goes on accepting clients before anything ends: ms, or with a unit.
+    #[schemars(default, schema_with = "duration", extend("default" = "0ms"))]
+    pre_stop_delay: Option<()>,
     limits: Option<Limits>,
 }
 

@@ -10,7 +10,7 @@ use crate::protocol::Limits;
 use crate::ring::{Distribution, RingServer};
 
 /// One whole configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Data threads; `None`: as many as there are usable cores.
     pub workers: Option<usize>,
@@ -21,6 +21,9 @@ pub struct Settings {
     pub log: LogSettings,
     /// How long SIGTERM waits for what is in flight.
     pub drain_timeout: Duration,
+    /// How long SIGTERM goes on accepting clients before anything ends, so that those who route clients here can see it
+    /// coming.
+    pub pre_stop_delay: Duration,
     /// Bounds of single messages.
     pub limits: Limits,
     /// Bounds of one session and one connection.
@@ -60,14 +63,14 @@ pub struct SessionLimits {
     pub max_buffered_bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Redis,
     Memcached,
 }
 
 /// One pool, every default filled in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
     pub name: String,
     pub listen: ListenAddress,
@@ -175,7 +178,7 @@ pub struct ServerSettings {
     pub weight: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerAddress {
     Tcp {
         host: String,

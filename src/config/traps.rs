@@ -1,7 +1,7 @@
 //! Settings that are allowed and hardly meant: each a warning when the file is loaded.
 
 use crate::hash::KeyHash;
-use crate::ring::{Distribution, Ring};
+use crate::ring::{Distribution, ketama_points};
 
 use super::Dialect;
 use super::fields::{Context, Places};
@@ -134,9 +134,9 @@ fn weights(settings: &PoolSettings, given: &Given<'_>, context: Context<'_>) {
             }
         }
         Distribution::Ketama => {
-            let ring = Ring::build(Distribution::Ketama, &settings.ring_servers(), |_| true);
-            for ((server, at), points) in servers.iter().zip(given.servers).zip(ring.points_per_server()) {
-                if *points == 0 {
+            let points = ketama_points(&settings.ring_servers());
+            for ((server, at), points) in servers.iter().zip(given.servers).zip(points) {
+                if points == 0 {
                     let name = quoted(&server.name);
                     let message =
                         format!("the server {name} gets no key: its weight is too small for a point on the continuum");

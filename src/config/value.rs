@@ -93,8 +93,8 @@ impl<'a> Value<'a> {
     pub fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let allowed = format!(
             "allowed: bytes (65536) or a whole number with a unit, B, KiB, MiB or GiB (64KiB), from {} to {}",
-            shown_size(*range.start()),
-            shown_size(*range.end())
+            super::shown::size(*range.start()),
+            super::shown::size(*range.end())
         );
         self.parsed(&allowed, |text| size(text).filter(|n| range.contains(n)))
     }
@@ -181,15 +181,6 @@ fn with_unit(text: &str) -> Option<(u64, &str)> {
     Some((digits(text.get(..end)?)?, text.get(end..)?.trim_start_matches(' ')))
 }
 
-/// In the largest unit that divides it.
-fn shown_size(bytes: u64) -> String {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    match units.into_iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift) {
-        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
-        None => bytes.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,8 +210,5 @@ mod tests {
         for bad in ["", "64KB", "64k", "-1", "1TiB", "18446744073709551615GiB"] {
             assert_eq!(size(bad), None, "{bad}");
         }
-        assert_eq!(shown_size(64 << 20), "64MiB");
-        assert_eq!(shown_size(1000), "1000");
-        assert_eq!(shown_size(0), "0");
     }
 }
