@@ -1,4 +1,5 @@
-//! What placing a key costs: the hashes at three key lengths, and the ring look-up in each of its forms.
+//! What placing a key costs: the hashes at three key lengths, the ring look-up in each of its forms; and what it costs to
+//! say which keys move.
 //!
 //! `cargo bench --bench placement`. The forms of the ketama look-up: `index` is [`Ring::server`], the request path;
 //! `hashring` is [`Ring::locate`], which asks the HashRing; `sorted` is a binary search through bare sorted values, the
@@ -7,7 +8,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use outrigger::config;
 use outrigger::hash::{HashTag, KeyHash, tagged};
+use outrigger::reload::Plan;
 use outrigger::ring::{Distribution, Ring, RingServer};
 
 /// In bytes: a counter, a usual key, a long one.
@@ -71,5 +74,25 @@ fn ring(distribution: Distribution, size: usize) -> Ring {
     Ring::build(distribution, &servers, |_| true)
 }
 
-criterion_group!(benches, hashes, look_ups, builds);
+/// What a reload computes first: 50 pools of 100 servers of which one pool, or every pool, gets one more.
+fn plans(c: &mut Criterion) {
+    let settings = |longer: usize| {
+        let pool = |number: usize| {
+            let servers = 100 + usize::from(number < longer);
+            let servers: String = (0..servers).map(|i| format!("      - 10.0.{number}.{i}:6379\n")).collect();
+            format!("  pool{number}:\n    listen: 127.0.0.1:{}\n    servers:\n{servers}", 20_000 + number)
+        };
+        let text = format!("pools:\n{}", (0..50).map(pool).collect::<String>());
+        config::parse("bench", &text).expect("valid").settings
+    };
+    let old = settings(0);
+    for longer in [0, 1, 50] {
+        let new = settings(longer);
+        c.bench_function(&format!("plan/{longer}_of_50"), |b| {
+            b.iter(|| Plan::between(black_box(&old), black_box(&new)))
+        });
+    }
+}
+
+criterion_group!(benches, hashes, look_ups, builds, plans);
 criterion_main!(benches);

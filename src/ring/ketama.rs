@@ -53,8 +53,12 @@ pub(super) fn point_count(weight: u32, total: u64, live: usize) -> u32 {
 /// Names are hashed whole. twemproxy reads past the end of a buffer when `name-N` exceeds 85 bytes: such pools have no
 /// placement of their own that could be kept.
 pub(super) fn points_of(name: &str, server: u32, count: u32) -> impl Iterator<Item = Point> {
+    let mut text = format!("{name}-");
+    let (front, mut digits) = (text.len(), itoa::Buffer::new());
     (0..count / POINTS_PER_DIGEST).flat_map(move |number| {
-        let digest = Md5::digest(format!("{name}-{number}"));
+        text.truncate(front);
+        text.push_str(digits.format(number));
+        let digest = Md5::digest(&text);
         [0, 4, 8, 12].map(|at| {
             let value = u32::from_le_bytes([digest[at], digest[at + 1], digest[at + 2], digest[at + 3]]);
             Point { value, server }
@@ -65,9 +69,10 @@ pub(super) fn points_of(name: &str, server: u32, count: u32) -> impl Iterator<It
 impl Continuum {
     /// A continuum of these points, in any order.
     pub(super) fn new(points: Vec<Point>) -> Self {
+        let points = ascending(points);
+        let index = Index::new(&points);
         let mut ring = HashRing::with_hasher(Verbatim);
         ring.batch_add(points);
-        let index = Index::new(&ascending(&ring));
         Self { ring, index }
     }
 
@@ -104,17 +109,10 @@ impl Continuum {
     }
 }
 
-/// What the ring holds, in order, found by asking it for one point after the other: a HashRing with a hasher of its own
-/// cannot be iterated. A point that one server has twice comes once.
-fn ascending(ring: &HashRing<Point, Verbatim>) -> Vec<Point> {
-    let mut points = Vec::with_capacity(ring.len());
-    let mut wanted = Point { value: 0, server: 0 };
-    while let Some(&point) = ring.get(&wanted)
-        && point.place() >= wanted.place()
-    {
-        points.push(point);
-        wanted = Point { value: point.value, server: point.server + 1 };
-    }
+/// The points in the order of the circle. One that a server has twice comes once.
+pub(super) fn ascending(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_unstable_by_key(|point| point.place());
+    points.dedup();
     points
 }
 

@@ -10,11 +10,13 @@ mod index;
 mod ketama;
 mod modula;
 mod names;
+mod runs;
 
 use ketama::Continuum;
 use modula::Modula;
 
 pub use names::{server_order, tcp_ring_name, unix_ring_name};
+pub use runs::{KnownPoints, Runs, Share};
 
 /// How the ring spreads hashes over servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -153,6 +155,14 @@ impl Ring {
         };
         points.iter().map(|point| (point.value, point.server as usize))
     }
+}
+
+/// How many points of ketama's continuum each server has when all are live; 0: its weight was rounded away. A small part of
+/// the work of building a ring.
+pub fn ketama_points(servers: &[RingServer]) -> Vec<u32> {
+    let weights = || servers.iter().map(|server| server.weight.max(1));
+    let total = weights().map(u64::from).sum();
+    weights().map(|weight| ketama::point_count(weight, total, servers.len())).collect()
 }
 
 /// ketama's points for the live servers, given by index and weight, and how many each has.
