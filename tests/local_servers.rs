@@ -14,9 +14,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use outrigger::config::Protocol;
-use outrigger::local::{LocalServer, LocalServers};
+use outrigger::local::{LocalHandle, LocalServer, LocalServers};
 use support::{Client, resp};
 
 const MEMORY: u64 = 64 * 1024 * 1024;
@@ -25,17 +26,25 @@ fn server(protocol: Protocol, name: &str) -> LocalServer {
     LocalServer { protocol, memory: MEMORY, pool: "test".to_owned(), server: name.to_owned() }
 }
 
+/// The only server.
+fn start(protocol: Protocol) -> LocalHandle {
+    LocalServers::new().start(server(protocol, "a")).unwrap()
+}
+
 #[test]
 fn sockets_are_private_and_gone_when_the_servers_are_dropped() {
-    let servers = LocalServers::start((0..6).map(|n| server(Protocol::Redis, &n.to_string())).collect()).unwrap();
-    let directory = servers.address(0).parent().unwrap().to_owned();
+    let servers = LocalServers::new();
+    let running: Vec<_> = (0..6).map(|n| servers.start(server(Protocol::Redis, &n.to_string())).unwrap()).collect();
+    let directory = running[0].address().parent().unwrap().to_owned();
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     let mut open = Vec::new();
-    for n in 0..6 {
-        assert!(fs::metadata(servers.address(n)).unwrap().file_type().is_socket());
-        open.push(UnixStream::connect(servers.address(n)).unwrap());
+    for server in &running {
+        assert!(fs::metadata(server.address()).unwrap().file_type().is_socket());
+        open.push(UnixStream::connect(server.address()).unwrap());
     }
     drop(servers);
+    assert!(directory.exists(), "the handles keep it");
+    drop(running);
     assert!(!directory.exists());
     for mut connection in open {
         assert_eq!(connection.read(&mut [0; 8]).unwrap_or(0), 0, "connections are closed");
@@ -43,9 +52,48 @@ fn sockets_are_private_and_gone_when_the_servers_are_dropped() {
 }
 
 #[test]
+fn a_server_that_goes_closes_its_connections_and_leaves_the_others_alone() {
+    let servers = LocalServers::new();
+    let [stays, goes] = ["stays", "goes"].map(|name| servers.start(server(Protocol::Redis, name)).unwrap());
+    let mut kept = Client::connect(stays.address());
+    assert_eq!(kept.redis(&resp(&["SET", "k", "v"])), b"+OK\r\n");
+    let (address, mut closed) = (goes.address().to_owned(), UnixStream::connect(goes.address()).unwrap());
+    let clone = goes.clone();
+    drop(goes);
+    Client::connect(&address).redis(&resp(&["PING"]));
+    drop(clone);
+    assert!(!address.exists());
+    assert_eq!(closed.read(&mut [0; 8]).unwrap_or(0), 0, "the connection is closed");
+    assert_eq!(kept.redis(&resp(&["GET", "k"])), b"$1\r\nv\r\n");
+    // The same server again is another one: nobody who knew the first can take it for that.
+    let again = servers.start(server(Protocol::Redis, "goes")).unwrap();
+    assert_ne!(again.address(), address);
+    assert_eq!(Client::connect(again.address()).redis(&resp(&["DBSIZE"])), b":0\r\n");
+}
+
+#[test]
+fn memory_is_given_back_when_a_server_has_gone() {
+    static TIMES: AtomicI64 = AtomicI64::new(0);
+    fn give_back() {
+        TIMES.fetch_add(1, Ordering::SeqCst);
+    }
+    let servers = LocalServers::new().with_give_back(Some(give_back));
+    let [stays, goes] = ["stays", "goes"].map(|name| servers.start(server(Protocol::Redis, name)).unwrap());
+    assert_eq!(Client::connect(goes.address()).redis(&resp(&["SET", "k", "v"])), b"+OK\r\n");
+    drop(goes);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TIMES.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "it was not given back");
+        thread::yield_now();
+    }
+    drop(stays);
+}
+
+#[test]
 fn servers_do_not_share_keys() {
-    let servers = LocalServers::start(vec![server(Protocol::Redis, "a"), server(Protocol::Redis, "b")]).unwrap();
-    let (mut a, mut b) = (Client::connect(&servers.address(0)), Client::connect(&servers.address(1)));
+    let servers = LocalServers::new();
+    let [first, second] = ["a", "b"].map(|name| servers.start(server(Protocol::Redis, name)).unwrap());
+    let (mut a, mut b) = (Client::connect(first.address()), Client::connect(second.address()));
     assert_eq!(a.redis(&resp(&["SET", "k", "v"])), b"+OK\r\n");
     assert_eq!(a.redis(&resp(&["GET", "k"])), b"$1\r\nv\r\n");
     assert_eq!(b.redis(&resp(&["GET", "k"])), b"$-1\r\n");
@@ -54,12 +102,12 @@ fn servers_do_not_share_keys() {
 #[test]
 fn time_is_the_clock_that_was_injected() {
     let clock = Arc::new(AtomicI64::new(1_000_000));
-    let servers = LocalServers::start_with_clock(vec![server(Protocol::Redis, "a")], {
+    let servers = LocalServers::with_clock({
         let clock = clock.clone();
         move || clock.load(Ordering::SeqCst)
-    })
-    .unwrap();
-    let mut client = Client::connect(&servers.address(0));
+    });
+    let running = servers.start(server(Protocol::Redis, "a")).unwrap();
+    let mut client = Client::connect(running.address());
     assert_eq!(client.redis(&resp(&["SET", "k", "v", "EX", "10"])), b"+OK\r\n");
     clock.store(1_009_999, Ordering::SeqCst);
     assert_eq!(client.redis(&resp(&["PTTL", "k"])), b":1\r\n");
@@ -69,8 +117,8 @@ fn time_is_the_clock_that_was_injected() {
 
 #[test]
 fn requests_arriving_byte_by_byte_are_answered_and_so_are_those_of_a_closing_client() {
-    let servers = LocalServers::start(vec![server(Protocol::Redis, "a")]).unwrap();
-    let mut client = UnixStream::connect(servers.address(0)).unwrap();
+    let running = start(Protocol::Redis);
+    let mut client = UnixStream::connect(running.address()).unwrap();
     let requests = [resp(&["SET", "k", "\r\n"]), resp(&["GET", "k"]), resp(&["QUIT"])].concat();
     for byte in requests {
         client.write_all(&[byte]).unwrap();
@@ -83,12 +131,12 @@ fn requests_arriving_byte_by_byte_are_answered_and_so_are_those_of_a_closing_cli
 
 #[test]
 fn many_pipelining_clients_each_get_their_own_replies() {
-    let servers = LocalServers::start(vec![server(Protocol::Redis, "a")]).unwrap();
+    let running = start(Protocol::Redis);
     thread::scope(|scope| {
         for client in 0..24 {
-            let address = servers.address(0);
+            let running = &running;
             scope.spawn(move || {
-                let mut connection = Client::connect(&address);
+                let mut connection = Client::connect(running.address());
                 for round in 0..20 {
                     let value = format!("{client}:{round}:{}", "x".repeat(client * 997 % 20_000));
                     let mut requests = Vec::new();
@@ -113,12 +161,12 @@ fn many_pipelining_clients_each_get_their_own_replies() {
 
 #[test]
 fn many_pipelining_memcached_clients_each_get_their_own_replies() {
-    let servers = LocalServers::start(vec![server(Protocol::Memcached, "a")]).unwrap();
+    let running = start(Protocol::Memcached);
     thread::scope(|scope| {
         for client in 0..24 {
-            let address = servers.address(0);
+            let running = &running;
             scope.spawn(move || {
-                let mut connection = Client::connect(&address);
+                let mut connection = Client::connect(running.address());
                 connection.send(format!("set counter-{client} 0 0 1\r\n0\r\n").into_bytes());
                 assert_eq!(connection.line(), b"STORED\r\n");
                 for round in 0..20 {

@@ -35,7 +35,7 @@ pub(super) struct Answer {
 /// Where names are looked up.
 pub(super) struct Lookup {
     /// Asked alone; `None`: those of the system.
-    server: Option<SocketAddr>,
+    pub server: Option<SocketAddr>,
     sources: Mutex<Option<Arc<Sources>>>,
 }
 

@@ -1,7 +1,7 @@
 //! Names: which addresses the host names of servers stand for, asked for again and again.
 //!
 //! ```text
-//!   Resolver, one task a name                      Name, shared by the process        connections of all workers
+//!   Names, one task a name                         Name, shared by the process        connections of all workers
 //!     ask: /etc/hosts, then DNS ──addresses──►       the last good addresses  ──────►   where to connect to
 //!     wait: the TTL, or a back-off                   and whether they changed ──────►   which ones to replace
 //!        ▲                                                                                   │
@@ -9,20 +9,21 @@
 //! ```
 //! Placement of keys does not depend on any of this: the ring is built on the names in the configuration.
 //!
+//! A name is resolved for as long as anybody holds it; its task only sees it.
+//!
 //! Invariant: a name that has had an address has one. A name server that denies the name, fails or is silent changes
 //! nothing but the log.
 
 mod lookup;
 mod name;
-mod resolver;
+mod names;
 mod schedule;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 pub use name::{Name, OnChange};
-pub use resolver::Resolver;
+pub use names::Names;
 
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,36 +32,6 @@ pub enum Host {
     Address(SocketAddr),
     /// At the addresses of the name, which is shared by all servers that have it, and at this port.
     Name(Arc<Name>, u16),
-}
-
-/// The host names of all servers, each once.
-pub struct Names {
-    names: BTreeMap<String, Arc<Name>>,
-    on_change: OnChange,
-}
-
-impl Names {
-    /// `on_change` is called, on the resolver's thread, after the addresses of a name have changed; not when it gets its
-    /// first ones.
-    pub fn new(on_change: OnChange) -> Self {
-        Self { names: BTreeMap::new(), on_change }
-    }
-
-    /// What `host` stands for: itself, or a name that is resolved from now on.
-    pub fn host(&mut self, host: &str, port: u16) -> Host {
-        if let Some(address) = literal(host, port) {
-            return Host::Address(address);
-        }
-        let new = || Arc::new(Name::new(host, self.on_change.clone()));
-        Host::Name(self.names.entry(host.to_owned()).or_insert_with(new).clone(), port)
-    }
-
-    /// What keeps these names up to date, asking `server` alone or, with `None`, as the system is configured. `None`
-    /// when there are no names.
-    pub fn resolver(self, server: Option<SocketAddr>) -> Option<Resolver> {
-        let names: Vec<_> = self.names.into_values().collect();
-        (!names.is_empty()).then(|| Resolver::new(names, server))
-    }
 }
 
 /// A host that is an address already.
@@ -78,22 +49,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_with_the_same_name_share_it_and_addresses_are_no_names() {
-        let mut names = Names::new(Arc::new(|_| ()));
-        let first = names.host("cache.test", 1);
-        let Host::Name(name, 1) = &first else { panic!("{first:?}") };
-        let second = names.host("cache.test", 2);
-        assert!(matches!(&second, Host::Name(same, 2) if Arc::ptr_eq(name, same)), "{second:?}");
+    fn addresses_are_no_names() {
         for (host, address) in [("::1", "[::1]:7"), ("127.0.0.1", "127.0.0.1:7"), ("fe80::1%1", "[fe80::1%1]:7")] {
-            assert_eq!(names.host(host, 7), Host::Address(address.parse().unwrap()));
+            assert_eq!(literal(host, 7), Some(address.parse().unwrap()));
         }
-        assert_eq!(names.names.len(), 1);
-    }
-
-    #[test]
-    fn without_names_there_is_nothing_to_resolve() {
-        let mut names = Names::new(Arc::new(|_| ()));
-        names.host("127.0.0.1", 1);
-        assert!(names.resolver(None).is_none());
+        assert_eq!(literal("cache.test", 7), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{Notify, watch};
 
@@ -13,8 +13,16 @@ pub type OnChange = Arc<dyn Fn(&Name) + Send + Sync>;
 pub struct Name {
     host: String,
     known: watch::Sender<Known>,
-    poked: Notify,
+    poked: Arc<Notify>,
     on_change: OnChange,
+}
+
+/// A name as those have it who look after it: seen, but not held.
+pub(super) struct Seen {
+    pub host: String,
+    pub name: Weak<Name>,
+    known: watch::Receiver<Known>,
+    poked: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +44,12 @@ struct Known {
 
 impl Name {
     pub fn new(host: &str, on_change: OnChange) -> Self {
-        Self { host: host.to_owned(), known: watch::Sender::default(), poked: Notify::new(), on_change }
+        Self { host: host.to_owned(), known: watch::Sender::default(), poked: Arc::default(), on_change }
+    }
+
+    pub(super) fn seen(self: &Arc<Self>) -> Seen {
+        let (known, poked) = (self.known.subscribe(), self.poked.clone());
+        Seen { host: self.host.clone(), name: Arc::downgrade(self), known, poked }
     }
 
     /// As configured.
@@ -95,10 +108,6 @@ impl Name {
         self.poked.notify_one();
     }
 
-    pub(super) async fn poked(&self) {
-        self.poked.notified().await;
-    }
-
     /// The name was resolved; `addresses` is not empty. Returns whether they are others than before.
     pub(super) fn answered(&self, mut addresses: Vec<IpAddr>) -> bool {
         addresses.sort_unstable();
@@ -152,6 +161,24 @@ impl Name {
             }
             _ => {}
         }
+    }
+}
+
+impl Seen {
+    /// Waits until nobody holds the name any more.
+    pub async fn dropped(&self) {
+        // What it waits for never comes: it ends with the sender, which the name has.
+        let _ = self.known.clone().wait_for(|_| false).await;
+    }
+
+    /// Waits until the first attempt to resolve the name has come to its end, or nobody holds it any more.
+    pub async fn asked(&self) {
+        let _ = self.known.clone().wait_for(|known| known.asked).await;
+    }
+
+    /// Waits for a poke, which may have come before.
+    pub async fn poked(&self) {
+        self.poked.notified().await;
     }
 }
 

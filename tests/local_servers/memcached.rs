@@ -9,9 +9,8 @@ use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 
 use outrigger::config::Protocol;
-use outrigger::local::LocalServers;
 
-use super::server;
+use super::start;
 use super::support::{Client, RealServer};
 
 /// Unix seconds in the year 2037: no conversation lasts so long, and a C `int` holds it.
@@ -38,13 +37,13 @@ struct Peer {
 #[test]
 fn replies_are_those_of_memcached() {
     let Some(real) = RealServer::memcached() else { return };
-    let ours = LocalServers::start(vec![server(Protocol::Memcached, "a")]).unwrap();
+    let ours = start(Protocol::Memcached);
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     // The same conversations each time: a failure is there again when one looks for it.
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&vec(step(), 1..40), |steps| {
         let peer = |address| Peer { client: Client::connect(address), seen: HashMap::new() };
-        compare(&steps, &mut peer(&real.address()), &mut peer(&ours.address(0)))
+        compare(&steps, &mut peer(&real.address()), &mut peer(ours.address()))
     });
     match outcome {
         Ok(()) => {}

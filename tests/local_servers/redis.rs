@@ -6,9 +6,8 @@ use proptest::sample::select;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 
 use outrigger::config::Protocol;
-use outrigger::local::LocalServers;
 
-use super::server;
+use super::start;
 use super::support::{Client, RealServer, resp};
 
 /// The commands of one conversation, one argument list each.
@@ -22,8 +21,8 @@ const FAR: i64 = 4_102_444_800;
 #[test]
 fn replies_are_those_of_redis_server() {
     let Some(real) = RealServer::redis() else { return };
-    let ours = LocalServers::start(vec![server(Protocol::Redis, "a")]).unwrap();
-    let addresses = (real.address(), ours.address(0));
+    let ours = start(Protocol::Redis);
+    let addresses = (real.address(), ours.address().to_owned());
     let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
     // The same conversations each time: a failure is there again when one looks for it.
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
