@@ -33,7 +33,8 @@ const LEVELS: [Level; 4] = [Level::Calm, Level::Full, Level::Refusing, Level::Cu
 /// The bytes held by the whole process.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
+    /// May be set while bytes are held.
+    limit: AtomicUsize,
     total: Apart<AtomicUsize>,
     /// Index in [`LEVELS`]. Read for each request, so it does not share a cache line with what is written often.
     level: Apart<AtomicU8>,
@@ -65,7 +66,7 @@ impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
-            limit,
+            limit: AtomicUsize::new(limit),
             total: Apart::default(),
             level: Apart::default(),
             peak: AtomicUsize::new(0),
@@ -80,7 +81,13 @@ impl Budget {
     }
 
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Relaxed)
+    }
+
+    /// Sets another limit, also one below what is held; the level follows at once.
+    pub fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, SeqCst);
+        self.settle();
     }
 
     #[inline]
@@ -91,14 +98,19 @@ impl Budget {
     /// A worker holds so many bytes more or less than when it last told.
     fn change(&self, bytes: isize) {
         self.total.0.fetch_add(bytes.cast_unsigned(), SeqCst);
-        // Whoever changes the level looks at the total again afterwards, and whoever changes the total looks at the level
-        // afterwards: so one of two that do it at once sees the other, and the level fits when both are through.
+        self.settle();
+    }
+
+    /// Brings the level in line with the total and the limit, after a change of either.
+    fn settle(&self) {
+        // Whoever changes one of the three looks at the other two afterwards: so the last of those that do it at once sees
+        // what all have done, and the level fits when all are through.
         loop {
             let (level, total) = (LEVELS[usize::from(self.level.0.load(SeqCst)) & 3], self.total_now());
             if level != Level::Calm {
                 self.peak.fetch_max(total, Relaxed);
             }
-            if next_level(level, total, self.limit) == level {
+            if next_level(level, total, self.limit.load(SeqCst)) == level {
                 return;
             }
             self.turn();
@@ -113,17 +125,18 @@ impl Budget {
     fn turn(&self) {
         let Ok(mut story) = self.story.lock() else { return };
         let (level, total) = (self.level(), self.total_now());
-        let next = next_level(level, total, self.limit);
+        let limit = self.limit.load(SeqCst);
+        let next = next_level(level, total, limit);
         self.level.0.store(next as u8, SeqCst);
         match (level, next) {
             (Level::Calm, Level::Calm) => {}
-            (Level::Calm, _) => self.begin(&mut story, total),
-            (_, Level::Calm) => self.end(&mut story, total),
-            _ => tracing::debug!(buffered_bytes = total, limit = self.limit, from = ?level, to = ?next, "overload"),
+            (Level::Calm, _) => self.begin(&mut story, total, limit),
+            (_, Level::Calm) => self.end(&mut story, total, limit),
+            _ => tracing::debug!(buffered_bytes = total, limit, from = ?level, to = ?next, "overload"),
         }
     }
 
-    fn begin(&self, story: &mut Story, total: usize) {
+    fn begin(&self, story: &mut Story, total: usize, limit: usize) {
         let now = Instant::now();
         self.peak.store(total, Relaxed);
         story.began = Some(now);
@@ -133,13 +146,13 @@ impl Budget {
             return;
         }
         story.told = Some(now);
-        let (untold, limit) = (std::mem::take(&mut story.untold), self.limit);
+        let untold = std::mem::take(&mut story.untold);
         tracing::warn!(buffered_bytes = total, limit, untold, "overload: clients that hold much are read no further");
     }
 
-    fn end(&self, story: &mut Story, total: usize) {
+    fn end(&self, story: &mut Story, total: usize, limit: usize) {
         let lasted = story.began.take().map_or(0, |began| began.elapsed().as_millis());
-        let (peak, limit) = (self.peak.load(Relaxed), self.limit);
+        let peak = self.peak.load(Relaxed);
         if story.telling {
             tracing::info!(buffered_bytes = total, limit, peak, lasted_ms = lasted, "overload is over");
         }
@@ -238,6 +251,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_level_follows_a_new_limit_at_once() {
+        use Level::{Calm, Cutting, Full, Refusing};
+        let budget = Budget::new(8000);
+        budget.change(1000);
+        for (limit, level) in [(1000, Full), (1001, Full), (880, Refusing), (8, Cutting), (2000, Calm), (1, Cutting)] {
+            budget.set_limit(limit);
+            assert_eq!((budget.total(), budget.limit(), budget.level()), (1000, limit, level));
+        }
+        budget.change(-1000);
+        assert_eq!(budget.level(), Calm);
+        budget.set_limit(800);
+        budget.change(799);
+        assert_eq!(budget.level(), Calm);
+        budget.change(1);
+        assert_eq!(budget.level(), Full);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -268,7 +299,11 @@ mod tests {
                 }
             })
         };
-        (1..5).map(tell).collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+        let threads: Vec<_> = (1..5).map(tell).collect();
+        for n in 0..20_000 {
+            budget.set_limit(if n % 2 == 0 { 100 } else { 1000 });
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!((budget.total(), budget.level()), (0, Level::Calm));
     }
 

@@ -80,6 +80,17 @@ impl Inbound {
         self.held.is_empty()
     }
 
+    /// The bytes received but not consumed.
+    pub fn held(&self) -> &[u8] {
+        &self.held
+    }
+
+    /// Takes these bytes for received, as long as there are no others; [`Inbound::resume`] looks at them.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        debug_assert!(self.held.is_empty());
+        self.held.extend_from_slice(bytes);
+    }
+
     /// Reads once and lets `consume` take what it can; returns the number of bytes read, 0 at the end of the stream.
     ///
     /// # Errors

@@ -98,15 +98,22 @@ impl Outbound {
         self.queued.push_back(bytes);
     }
 
-    /// Writes until nothing is left (`Ok(true)`) or the socket takes no more (`Ok(false)`); `written` is called with
-    /// the size of each piece.
-    pub fn write_to(&mut self, stream: &Stream, pass: &Pass, mut written: impl FnMut(usize)) -> io::Result<bool> {
-        while !self.is_empty() {
+    /// Writes until nothing is left or `most` bytes are written (`Ok(true)`), or the socket takes no more (`Ok(false)`);
+    /// `written` is called with the size of each piece.
+    pub fn write_to(
+        &mut self,
+        stream: &Stream,
+        pass: &Pass,
+        mut most: usize,
+        mut written: impl FnMut(usize),
+    ) -> io::Result<bool> {
+        while !self.is_empty() && most > 0 {
             let result = if self.queued.is_empty() {
-                stream.try_write(&self.tail[self.sent..])
+                let rest = &self.tail[self.sent..];
+                stream.try_write(&rest[..rest.len().min(most)])
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                let count = self.fill_slices(&mut slices);
+                let count = self.fill_slices(&mut slices, most);
                 stream.try_write_vectored(&slices[..count])
             };
             match result {
@@ -114,20 +121,25 @@ impl Outbound {
                 Ok(n) => {
                     self.advance(n);
                     written(n);
+                    most -= n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        self.release(pass);
+        if self.is_empty() {
+            self.release(pass);
+        }
         Ok(true)
     }
 
-    fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+    fn fill_slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], mut most: usize) -> usize {
         let mut count = 0;
         let tail = (!self.tail.is_empty()).then_some(&self.tail[..]);
         for piece in self.queued.iter().map(|b| &b[..]).chain(tail).take(SLICES) {
+            let piece = &piece[..piece.len().min(most)];
+            most -= piece.len();
             slices[count] = IoSlice::new(piece);
             count += 1;
         }

@@ -1,7 +1,7 @@
 //! A connected socket, TCP or unix, with the same calls for both.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -48,6 +48,14 @@ impl Stream {
         }
     }
 
+    /// TCP keepalive; a unix socket has none and needs none.
+    pub fn set_keepalive(&self, on: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(s) => socket2::SockRef::from(s).set_keepalive(on),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
     /// Bytes that were written and that the peer's kernel has not taken yet (a unix socket: the peer itself); `None`: not
     /// known.
     pub fn untaken(&self) -> Option<usize> {
@@ -69,6 +77,17 @@ impl Stream {
             Self::Tcp(s) => socket2::SockRef::from(s).set_linger(now),
             Self::Unix(_) => Ok(()),
         };
+    }
+
+    /// The socket itself, which no runtime knows any more.
+    ///
+    /// # Errors
+    /// When the runtime cannot let go of it.
+    pub fn into_socket(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(s) => s.into_std().map(OwnedFd::from),
+            Self::Unix(s) => s.into_std().map(OwnedFd::from),
+        }
     }
 
     /// Sends FIN: no more bytes will come from this side. Errors do not matter, the peer may be gone.

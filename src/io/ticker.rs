@@ -18,9 +18,10 @@ use tokio::io::unix::AsyncFd;
 #[derive(Debug)]
 pub struct Ticker {
     timer: AsyncFd<OwnedFd>,
-    period: Duration,
+    /// In nanoseconds.
+    period: AtomicU64,
     /// How long after it was set it ticks, in nanoseconds; 0: it rests. Atomic for those tickers that move with their task
-    /// from thread to thread; each has one user.
+    /// from thread to thread, as the period is; each has one user.
     set: AtomicU64,
 }
 
@@ -33,7 +34,7 @@ impl Ticker {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         // SAFETY: an `OwnedFd` always names the same descriptor, which stays open until it is dropped with the `AsyncFd`.
         let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE)? };
-        Ok(Self { timer, period, set: AtomicU64::new(0) })
+        Ok(Self { timer, period: AtomicU64::new(nanoseconds(period)), set: AtomicU64::new(0) })
     }
 
     /// The period that suits the shortest of the time limits: a sixteenth of it, within reason.
@@ -41,14 +42,22 @@ impl Ticker {
         (shortest / 16).clamp(Duration::from_millis(1), Duration::from_millis(50))
     }
 
+    /// Ticks with another period from now on: a tick that is to come does so within one new period.
+    pub fn set_period(&self, period: Duration) {
+        self.period.store(nanoseconds(period), Relaxed);
+        if self.set.load(Relaxed) > 0 {
+            self.set();
+        }
+    }
+
     /// Has [`Ticker::tick`] return one period from now, if it is not set already.
     pub fn set(&self) {
-        self.set_within(self.period);
+        self.set_within(Duration::from_nanos(self.period.load(Relaxed)));
     }
 
     /// As [`Ticker::set`], for something that has time: `delay` from now, if it is not set to tick as soon or sooner.
     pub fn set_within(&self, delay: Duration) {
-        let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let nanos = nanoseconds(delay).max(1);
         if (1..=nanos).contains(&self.set.load(Relaxed)) {
             return;
         }
@@ -72,10 +81,38 @@ impl Ticker {
     }
 }
 
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Instant;
+
+    #[test]
+    fn ticks_with_another_period_when_that_is_set_and_the_tick_to_come_does_too() -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let ticker = Ticker::new(Duration::from_secs(1000))?;
+            let start = Instant::now();
+            ticker.set();
+            ticker.set_period(Duration::from_millis(20));
+            ticker.tick().await;
+            ticker.set();
+            ticker.tick().await;
+            assert!((Duration::from_millis(40)..Duration::from_secs(100)).contains(&start.elapsed()));
+            ticker.set_period(Duration::from_millis(1));
+            let rest = tokio::time::timeout(Duration::from_millis(100), ticker.tick()).await;
+            assert!(rest.is_err(), "a new period set a ticker at rest");
+            ticker.set_period(Duration::from_millis(200));
+            let start = Instant::now();
+            ticker.set();
+            ticker.tick().await;
+            assert!(start.elapsed() >= Duration::from_millis(200));
+            Ok(())
+        })
+    }
 
     #[test]
     fn ticks_when_set_and_not_otherwise() -> io::Result<()> {
