@@ -7,59 +7,89 @@
 //!   a clock a pool:   ──PoolHealth::tick, when a share grows next ◄──────────────────────────────┘
 //! ```
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::backend::{Endpoint, Probe};
-use crate::config::Settings;
+use crate::backend::Probe;
 use crate::health::Jitter;
-use crate::pool::{PoolHealth, describe};
+use crate::pool::{PoolHealth, PoolId, ServerId, SharedPool, Topology};
 
 /// Probes closer together than this would be a load.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Watches over the servers of all pools.
+/// Watches over the servers of all pools, as topologies come and go.
 pub struct Monitor {
-    watches: Vec<Watch>,
-    clocks: Vec<Clock>,
+    topology: watch::Receiver<Arc<Topology>>,
+    pools: HashMap<PoolId, Watched>,
+    jitter: Jitter,
 }
 
 impl Monitor {
-    /// `endpoints` and `health` are by pool, endpoints then by server in ring order.
-    pub fn new(settings: &Settings, endpoints: &[Vec<Endpoint>], health: &[Arc<PoolHealth>]) -> Self {
-        let mut jitter = Jitter::new(RandomState::new().hash_one(std::process::id()));
-        let (mut watches, mut clocks) = (Vec::new(), Vec::new());
-        for (endpoints, health) in endpoints.iter().zip(health).filter(|(_, h)| h.settings().health.eject) {
-            let news = Arc::new(Notify::new());
-            clocks.push(Clock { health: health.clone(), news: news.clone() });
-            for (server, endpoint) in endpoints.iter().enumerate() {
-                let pool = health.settings();
-                let probe = Probe::new(describe(settings, pool, server, endpoint.clone()), pool.protocol);
-                let jitter = Jitter::new(jitter.number());
-                watches.push(Watch { probe, health: health.clone(), server, news: news.clone(), jitter });
-            }
-        }
-        Self { watches, clocks }
-    }
-
-    /// Whether there is anything to watch over.
-    pub fn has_work(&self) -> bool {
-        !self.watches.is_empty()
+    pub fn new(topology: watch::Receiver<Arc<Topology>>) -> Self {
+        let jitter = Jitter::new(RandomState::new().hash_one(std::process::id()));
+        Self { topology, pools: HashMap::new(), jitter }
     }
 
     /// Watches until it is dropped.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
+        loop {
+            let topology = self.topology.borrow_and_update().clone();
+            self.adopt(&topology);
+            if self.topology.changed().await.is_err() {
+                // Nothing will change any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn adopt(&mut self, topology: &Topology) {
+        self.pools.retain(|id, _| topology.pool(*id).is_some_and(|pool| pool.settings.health.eject));
+        for pool in topology.pools.iter().filter(|pool| pool.settings.health.eject) {
+            let before = self.pools.get(&pool.id);
+            if before.is_some_and(|watched| Arc::ptr_eq(&watched.health, &pool.health)) {
+                continue;
+            }
+            let watched = Watched::start(pool, before, &mut self.jitter);
+            self.pools.insert(pool.id, watched);
+        }
+    }
+}
+
+/// When a server is probed next; goes from one watch to that which takes its place.
+type Due = Arc<Mutex<Instant>>;
+
+/// A pool whose servers are watched. Dropping it ends that.
+struct Watched {
+    health: Arc<PoolHealth>,
+    due: HashMap<ServerId, Due>,
+    _tasks: JoinSet<()>,
+}
+
+impl Watched {
+    fn start(pool: &SharedPool, before: Option<&Self>, jitter: &mut Jitter) -> Self {
+        let (news, health, mut due) = (Arc::new(Notify::new()), pool.health.clone(), HashMap::new());
         let mut tasks = JoinSet::new();
-        self.watches.into_iter().for_each(|watch| drop(tasks.spawn(watch.run())));
-        self.clocks.into_iter().for_each(|clock| drop(tasks.spawn(clock.run())));
-        // None of them ends; one that does has panicked, and the others go on.
-        while tasks.join_next().await.is_some() {}
+        tasks.spawn(Clock { health: health.clone(), news: news.clone() }.run());
+        let interval = health.settings().health.probe_interval.max(SHORTEST_INTERVAL);
+        for (index, server) in pool.servers.iter().enumerate() {
+            // Somewhere within the first interval: neither all servers nor all proxies at once. A reload puts nothing off.
+            let first = Instant::now() + jitter.below(interval);
+            let known = before.and_then(|watched| watched.due.get(&server.id));
+            let known = known.map(|due| *due.lock().unwrap_or_else(PoisonError::into_inner));
+            let next = Arc::new(Mutex::new(known.map_or(first, |known| known.min(first + interval))));
+            due.insert(server.id, next.clone());
+            let probe = Probe::new((*server.description).clone(), pool.settings.protocol);
+            let jitter = Jitter::new(jitter.number());
+            tasks.spawn(Watch { probe, health: health.clone(), server: index, next, news: news.clone(), jitter }.run());
+        }
+        Self { health, due, _tasks: tasks }
     }
 }
 
@@ -68,6 +98,7 @@ struct Watch {
     probe: Probe,
     health: Arc<PoolHealth>,
     server: usize,
+    next: Due,
     /// Tells the pool's clock that there may be something to do.
     news: Arc<Notify>,
     jitter: Jitter,
@@ -76,9 +107,9 @@ struct Watch {
 impl Watch {
     async fn run(mut self) {
         let interval = self.health.settings().health.probe_interval.max(SHORTEST_INTERVAL);
-        // Somewhere within the first interval: neither all servers nor all proxies at once.
-        let mut next = Instant::now() + self.jitter.below(interval);
+        let mut next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
             sleep_until(next).await;
             // From start to start, so that slow answers do not make probes rare.
             next += self.jitter.around(interval);

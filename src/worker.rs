@@ -2,6 +2,8 @@
 //!
 //! Workers share nothing on the request path. A session lives and dies on the worker it was handed to.
 
+mod pools;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -15,13 +17,14 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 
-use crate::backend::Endpoint;
 use crate::config::Settings;
 use crate::io::{Pass, Stream, Ticker};
 use crate::listener::Permit;
-use crate::pool::{Parts, Pool, PoolHealth};
-use crate::session::{Common, Patrol, Session, Shared};
-use crate::telemetry::WorkerCells;
+use crate::pool::{Pool, PoolId, Topology};
+use crate::session::carried::Carried;
+use crate::session::{Common, Departure, Patrol, Session, Shared};
+
+use pools::Pools;
 
 /// Tasks run between two looks at the sockets when the run queue does not empty by itself before. Far above the usual
 /// number of ready sockets: a pass should take all of them, since what it leaves is written only at its end.
@@ -30,12 +33,13 @@ const TASKS_PER_PASS: u32 = 2048;
 /// An accepted client socket on its way to a worker.
 pub struct Accepted {
     pub socket: Socket,
-    /// Index of the pool in the settings.
-    pub pool: usize,
+    pub pool: PoolId,
     /// Unique in the process.
     pub id: u64,
     /// Given back when the session ends.
     pub permit: Permit,
+    /// Of a session that goes on from another process.
+    pub carried: Option<Box<Carried>>,
 }
 
 /// A connected socket that no runtime knows yet.
@@ -44,14 +48,9 @@ pub enum Socket {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// What a worker needs to know.
+/// What a worker starts with.
 pub struct Plan {
-    pub settings: Arc<Settings>,
-    /// By pool, then by server in ring order.
-    pub endpoints: Vec<Vec<Endpoint>>,
-    /// By pool.
-    pub health: Vec<Arc<PoolHealth>>,
-    pub cells: Arc<WorkerCells>,
+    pub topology: Arc<Topology>,
     /// Shared with the other workers.
     pub common: Arc<Common>,
 }
@@ -59,10 +58,16 @@ pub struct Plan {
 /// What a worker is told.
 enum Mail {
     Client(Accepted),
+    /// Other pools, servers or settings.
+    Topology(Arc<Topology>),
     /// A server was ejected or came back: what its connections hold may have to go elsewhere.
     HealthChanged,
     /// The name of a server stands for other addresses.
     AddressesChanged,
+    /// Another process takes this one's place: sessions go there.
+    Depart(Departure),
+    /// No client comes any more; to end when those that are here have gone.
+    Drain,
 }
 
 /// The way to tell a worker about its servers, which does not keep it from ending.
@@ -88,7 +93,7 @@ impl Bell {
     }
 }
 
-/// The way to a running worker. Dropping every clone of it makes the worker drain and end.
+/// The way to a running worker. It drains and ends when told so, or when every clone of this is dropped.
 #[derive(Clone)]
 pub struct Worker {
     mail: mpsc::UnboundedSender<Mail>,
@@ -112,7 +117,7 @@ impl Worker {
         };
         let name = format!("worker-{index}");
         let (report, started) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, plan, queue, &report))?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, index, plan, queue, &report))?;
         // A worker that did not start has no sessions, so every client would be handed to it.
         started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
         Ok((Self { mail, sessions }, thread))
@@ -130,19 +135,32 @@ impl Worker {
         let _ = self.mail.send(Mail::Client(accepted));
     }
 
+    /// Has it go by another topology, after all that it was handed before.
+    pub fn adopt(&self, topology: Arc<Topology>) {
+        let _ = self.mail.send(Mail::Topology(topology));
+    }
+
+    /// Has its sessions go on in another process, each as soon as it can.
+    pub fn depart(&self, departure: Departure) {
+        let _ = self.mail.send(Mail::Depart(departure));
+    }
+
+    /// Has it finish what is in flight, close its sessions and end.
+    pub fn drain(&self) {
+        let _ = self.mail.send(Mail::Drain);
+    }
+
     /// For those who watch servers.
     pub fn bell(&self) -> Bell {
         Bell(self.mail.downgrade())
     }
 }
 
-fn run(mut runtime: Builder, plan: Plan, queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
+fn run(mut runtime: Builder, index: usize, plan: Plan, queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
     let pass = Pass::with_budget(plan.common.budget.clone());
     pass.install();
     match runtime.build_local(LocalOptions::default()) {
-        Ok(runtime) => {
-            runtime.block_on(serve(plan, pass, queue, report));
-        }
+        Ok(runtime) => runtime.block_on(serve(index, plan, pass, queue, report)),
         Err(error) => drop(report.send(Err(error))),
     }
     Pass::uninstall();
@@ -156,63 +174,83 @@ type Sessions = RefCell<HashMap<u64, Rc<Session>>>;
 /// What a running worker has.
 #[derive(Clone)]
 struct Local {
-    settings: Arc<Settings>,
-    pools: Vec<Rc<Pool>>,
+    pools: Rc<Pools>,
     shared: Rc<Shared>,
     sessions: Rc<Sessions>,
     /// Something ended, or the ticker ticked: time to look whether a drain is over.
     changed: Rc<Notify>,
     ticker: Rc<Ticker>,
+    patrol: Rc<RefCell<Patrol>>,
 }
 
-async fn serve(plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
-    let local = match Local::start(plan, pass) {
+async fn serve(index: usize, plan: Plan, pass: Rc<Pass>, mut queue: mpsc::UnboundedReceiver<Mail>, report: &Report) {
+    let local = match Local::start(index, &plan, pass) {
         Ok(local) => local,
         Err(error) => return drop(report.send(Err(error))),
     };
+    local.adopt(plan.topology).await;
     let _ = report.send(Ok(()));
     while let Some(mail) = queue.recv().await {
         match mail {
             Mail::Client(accepted) => local.admit(accepted),
+            Mail::Topology(topology) => local.adopt(topology).await,
             Mail::HealthChanged => local.health_changed(),
-            Mail::AddressesChanged => local.pools.iter().flat_map(|p| p.connections()).for_each(|c| c.follow()),
+            Mail::AddressesChanged => local.pools.each_connection(|connection| connection.follow()),
+            Mail::Depart(departure) => local.depart(departure),
+            Mail::Drain => break,
         }
     }
     local.drain().await;
 }
 
 impl Local {
-    /// Builds the pools and starts their connections. To be called inside the runtime.
-    fn start(plan: Plan, pass: Rc<Pass>) -> io::Result<Self> {
-        let settings = plan.settings;
-        let (endpoints, health, cells) = (&plan.endpoints[..], &plan.health[..], &plan.cells);
-        let pools = Pool::build_all(&Parts { settings: &settings, endpoints, health, pass: &pass, cells });
-        let ticker = Rc::new(Ticker::new(Ticker::period(shortest_limit(&settings)))?);
+    /// Without pools yet. To be called inside the runtime.
+    fn start(index: usize, plan: &Plan, pass: Rc<Pass>) -> io::Result<Self> {
+        let settings = &plan.topology.settings;
+        let ticker = Rc::new(Ticker::new(Ticker::period(shortest_limit(settings)))?);
         pass.use_ticker(ticker.clone());
-        for pool in &pools {
-            for connection in pool.connections() {
-                spawn_local(connection.clone().run());
-                if pool.settings.preconnect {
-                    connection.preconnect();
-                }
-            }
-        }
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let shared = Shared::new(pass, &settings, plan.common, started);
-        let local = Self { settings, pools, shared, sessions: Rc::default(), changed: Rc::default(), ticker };
+        let local = Self {
+            pools: Pools::new(index, pass.clone(), settings.clone()),
+            shared: Shared::new(pass, plan.common.clone(), started),
+            sessions: Rc::default(),
+            changed: Rc::default(),
+            ticker,
+            patrol: Rc::new(RefCell::new(Patrol::new(settings))),
+        };
         spawn_local(local.clone().watch_deadlines());
         Ok(local)
     }
 
+    /// Goes by this topology from now on. Sessions and connections run on between one pool and the next, so the longest
+    /// pause is that of one pool.
+    async fn adopt(&self, topology: Arc<Topology>) {
+        let settings = topology.settings.clone();
+        let sessions = &self.sessions;
+        self.pools.adopt(topology, |pool| each_of(sessions, pool.shared().id, |s| s.adopt(pool.clone()))).await;
+        for id in self.pools.removed() {
+            each_of(sessions, id, |session| session.leave());
+        }
+        self.finish_changes(Instant::now());
+        self.ticker.set_period(Ticker::period(shortest_limit(&settings)));
+        *self.patrol.borrow_mut() = Patrol::new(&settings);
+        self.ticker.set();
+    }
+
     fn admit(&self, accepted: Accepted) {
-        let pool = &self.pools[accepted.pool];
-        let stream = match open(accepted.socket, pool) {
+        let Some(pool) = self.pools.get(accepted.pool) else {
+            return tracing::debug!("a client came for a pool that has just been removed");
+        };
+        let stream = match open(accepted.socket, &pool) {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "a client was gone before it was served"),
         };
-        let session = Session::new(accepted.id, stream, pool.clone(), self.shared.clone());
+        let session = Session::new(accepted.id, stream, pool, self.shared.clone());
+        if let Some(carried) = accepted.carried {
+            session.restore(&carried);
+        }
         self.sessions.borrow_mut().insert(session.id, session.clone());
-        if self.pools.iter().any(|pool| pool.settings.client_idle_timeout.is_some()) {
+        if self.patrol.borrow().wants_tick(&self.shared, 1).is_some() {
             self.ticker.set();
         }
         let (sessions, changed) = (self.sessions.clone(), self.changed.clone());
@@ -228,42 +266,64 @@ impl Local {
     /// Checks every connection's deadlines at each tick, and now and then the patience with clients; keeps ticking while
     /// there are any.
     async fn watch_deadlines(self) {
-        let mut patrol = Patrol::new(&self.settings);
         loop {
             self.ticker.tick().await;
             let now = self.shared.pass.now();
+            let mut busy = false;
             // Every connection is to be checked, so no short cut at the first that has a deadline.
-            let some = self.pools.iter().flat_map(|p| p.connections()).filter(|c| c.check_deadlines(now)).count();
-            if some > 0 {
+            self.pools.each_connection(|connection| busy |= connection.check_deadlines(now));
+            busy |= self.finish_changes(now);
+            if busy {
                 self.ticker.set();
             }
             if self.shared.give_back() {
                 self.ticker.set_within(Duration::from_secs(1));
             }
             let sessions = self.sessions.borrow();
+            let mut patrol = self.patrol.borrow_mut();
             if let Some(delay) = patrol.wants_tick(&self.shared, sessions.len()) {
                 self.ticker.set_within(delay);
                 if patrol.is_due(now) {
                     sessions.values().for_each(|session| session.check_patience(now));
                 }
             }
-            drop(sessions);
+            drop((sessions, patrol));
             self.changed.notify_one();
         }
     }
 
-    fn health_changed(&self) {
-        self.pools.iter().for_each(|pool| pool.adopt());
-        let now = self.shared.pass.now();
-        for connection in self.pools.iter().flat_map(|p| p.connections()) {
-            // The ticker knows already whether it must go on.
-            let _ = connection.check_deadlines(now);
+    /// Sees what is left of pools and servers that were removed; true while something is.
+    fn finish_changes(&self, now: Instant) -> bool {
+        let mut sessions: HashMap<PoolId, usize> = HashMap::new();
+        if self.pools.has_gone() {
+            for session in self.sessions.borrow().values() {
+                *sessions.entry(session.pool_id()).or_default() += 1;
+            }
         }
+        self.pools.finish(now, &sessions, |id| {
+            tracing::warn!(sessions = sessions.get(&id), "drain limit reached, closing the sessions of a removed pool");
+            each_of(&self.sessions, id, |session| session.end());
+        });
+        self.pools.has_gone()
+    }
+
+    fn health_changed(&self) {
+        self.pools.all().iter().for_each(|pool| pool.adopt());
+        let now = self.shared.pass.now();
+        // The ticker knows already whether it must go on.
+        self.pools.each_connection(|connection| {
+            connection.check_deadlines(now);
+        });
+    }
+
+    fn depart(&self, departure: Departure) {
+        self.shared.depart(departure);
+        self.sessions.borrow().values().for_each(|session| session.wake());
     }
 
     /// Lets sessions finish what is in flight, within the drain limit.
     async fn drain(&self) {
-        let until = Instant::now() + self.settings.drain_timeout;
+        let until = Instant::now() + self.pools.settings().drain_timeout;
         self.shared.drain();
         for session in self.sessions.borrow().values() {
             session.wake();
@@ -280,9 +340,15 @@ impl Local {
 
     /// Sessions are open, or requests that nobody waits for (`noreply`) are still to be written and answered.
     fn is_busy(&self) -> bool {
-        let mut connections = self.pools.iter().flat_map(|p| p.connections());
-        !self.sessions.borrow().is_empty() || connections.any(|c| c.in_flight() > 0)
+        let mut in_flight = 0;
+        self.pools.each_connection(|connection| in_flight += connection.in_flight());
+        !self.sessions.borrow().is_empty() || in_flight > 0
     }
+}
+
+/// Does something with each session of a pool.
+fn each_of(sessions: &Sessions, pool: PoolId, what: impl FnMut(&Rc<Session>)) {
+    sessions.borrow().values().filter(|session| session.pool_id() == pool).for_each(what);
 }
 
 /// The shortest time limit that this worker keeps.

@@ -13,13 +13,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use outrigger::backend::Endpoint;
 use outrigger::config::{ListenAddress, Protocol, Settings, default_settings};
-use outrigger::listener::{Door, Listener};
-use outrigger::local::{LocalServer, LocalServers};
-use outrigger::pool::PoolHealth;
+use outrigger::discovery::Names;
+use outrigger::listener::{Inherited, Listeners, Wanted, to_the_idlest};
+use outrigger::local::LocalServers;
+use outrigger::pool::{Ground, Topology};
 use outrigger::session::Common;
-use outrigger::telemetry::WorkerCells;
 use outrigger::worker::{Plan, Worker};
 
 /// Passes everything on to the system, and counts the allocations of one thread.
@@ -85,27 +84,18 @@ static ALLOCATOR: Counting = Counting;
 /// A worker over two in-process servers per pool, with a listener for each pool.
 struct Fixture {
     directory: tempfile::TempDir,
-    _local: LocalServers,
 }
 
 impl Fixture {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = default_settings();
-        let mut local = Vec::new();
         for pool in &mut settings.pools {
             pool.servers.truncate(2);
             pool.listen = ListenAddress::Unix { path: directory.path().join(name(pool.protocol)), mode: None };
-            local.extend(pool.servers.iter().map(|server| LocalServer {
-                protocol: pool.protocol,
-                memory: 1 << 24,
-                pool: pool.name.clone(),
-                server: server.name.clone(),
-            }));
         }
-        let local = LocalServers::start(local).unwrap();
-        start_worker(settings, &local);
-        Self { directory, _local: local }
+        start_worker(settings);
+        Self { directory }
     }
 
     fn connect(&self, protocol: Protocol) -> Client {
@@ -114,20 +104,19 @@ impl Fixture {
 }
 
 /// Runs for as long as the process does.
-fn start_worker(settings: Settings, local: &LocalServers) {
-    let endpoints = (0..settings.pools.len())
-        .map(|pool| (0..2).map(|server| Endpoint::Unix(local.address(pool * 2 + server))).collect());
-    let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
-    let settings = Arc::new(settings);
-    let (health, common) = (PoolHealth::of_all(&settings, &Arc::default()), Common::new(&settings, None));
-    let plan = Plan { settings: settings.clone(), endpoints: endpoints.collect(), health, cells, common };
-    let (worker, _) = Worker::start(7, plan).unwrap();
+fn start_worker(settings: Settings) {
+    let names = Names::new(Arc::new(|_| ()), None);
+    let ground = Ground::new(names, LocalServers::new(), Arc::default(), Arc::new(|| ()), 8);
+    let common = Common::new(&settings, None);
+    let topology = Arc::new(Topology::first(Arc::new(settings), &ground).unwrap());
+    let (worker, _) = Worker::start(7, Plan { topology: topology.clone(), common }).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let door = Arc::new(Door::default());
-        for (index, pool) in settings.pools.iter().enumerate() {
-            runtime.spawn(Listener::bind(pool, index).unwrap().run(vec![worker.clone()], door.clone()));
-        }
+        let _inside = runtime.enter();
+        let mut listeners = Listeners::new();
+        let wanted = topology.pools.iter().map(|pool| Wanted::of(&pool.settings, pool.id));
+        let prepared = listeners.prepare(wanted.collect(), &mut Inherited::default()).unwrap();
+        listeners.apply(prepared, &to_the_idlest(vec![worker]));
         runtime.block_on(std::future::pending::<()>());
     });
 }

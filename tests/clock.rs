@@ -13,7 +13,7 @@ use outrigger::backend::{
 use outrigger::discovery::Host;
 use outrigger::io::{Pass, Payload, Ticker};
 use outrigger::protocol::Limits;
-use outrigger::telemetry::WorkerCells;
+use outrigger::telemetry::ServerCells;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 
@@ -119,13 +119,13 @@ fn a_deadline_that_passes_during_a_long_pass_is_not_missed() {
     let runtime = builder.build_local(LocalOptions::default()).unwrap();
     let asker = Rc::new(Asker::default());
     let told = runtime.block_on(async {
-        let cells = Arc::new(WorkerCells::new([1]));
-        let server = Rc::new(server(listener.local_addr().unwrap().port()));
-        let connection = Connection::new(server, Rc::new(Healthy), pass.clone(), cells.clone(), (0, 0));
+        let cells = Arc::new(ServerCells::default());
+        let server = Arc::new(server(listener.local_addr().unwrap().port()));
+        let connection = Connection::new(server, Rc::new(Healthy), pass.clone(), cells.clone());
         spawn_local(connection.clone().run());
         spawn_local(watch_deadlines(connection.clone(), pass));
         connection.preconnect();
-        let seen = &cells.pools[0].servers[0];
+        let seen = &cells;
         until(|| seen.server_connections.get() == 1).await;
         let request = Request::once(Ticket::default(), Expect::Resp);
         connection.send(Some(asker.clone()), request, |out, pass| {

@@ -126,6 +126,8 @@ fn no_request_is_spent_on_finding_out_that_a_server_is_back() {
     let [own, ..] = place(&mut client, &servers);
     servers[0].kill();
     reaches(&proxy, &servers[0], "ejected");
+    // The worker hears of it a moment later; when this is answered, it has.
+    assert_eq!(client.ask(&format!("SET {} away", own[0])), "+OK");
     let before = requests(&proxy, &servers[0]);
     let (mut states, start) = (vec![], Instant::now());
     let mut restarted = false;

@@ -7,12 +7,13 @@
 //! It connects when the first request is queued, and again after a loss when requests are left. `recovery` says what
 //! becomes of them, and `deadlines` what is given up when.
 
+mod change;
 mod deadlines;
 mod gauges;
 mod recovery;
 mod signs;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -20,14 +21,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::connect::{connect, is_current};
+use super::connect::connect;
 use super::in_flight::{Entry, InFlight};
 use super::measure::Measure;
 use super::replay::Replay;
 use super::{Expect, Failure, Lost, Reason, Request, Requester, Server, ServerHealth, Ticket, Time};
 use crate::io::{Flush, Held, Inbound, Input, Outbound, Pass, Stream};
 use crate::protocol::{Parsed, memcached, redis};
-use crate::telemetry::{ServerCells, WorkerCells};
+use crate::telemetry::ServerCells;
 
 use gauges::Queues;
 use recovery::Recovery;
@@ -41,12 +42,10 @@ const MOST_AT_ONCE: usize = 1 << 20;
 
 /// A connection, connected or not. [`Connection::run`] drives it.
 pub struct Connection {
-    server: Rc<Server>,
-    health: Rc<dyn ServerHealth>,
+    server: RefCell<Arc<Server>>,
+    health: RefCell<Rc<dyn ServerHealth>>,
     pass: Rc<Pass>,
-    cells: Arc<WorkerCells>,
-    /// Index of the pool and of the server in `cells`.
-    place: (usize, usize),
+    cells: Arc<ServerCells>,
     link: RefCell<Option<Stream>>,
     out: RefCell<Outbound>,
     inbound: RefCell<Inbound>,
@@ -66,6 +65,10 @@ pub struct Connection {
     broken: RefCell<Option<Reason>>,
     /// Nothing more is written but the rest of a request; the link ends when the server has answered what was.
     retiring: Cell<bool>,
+    /// Not wanted any more: ends when nothing is in flight.
+    leaving: Cell<bool>,
+    /// The description that the link was made by.
+    made_for: RefCell<Option<Arc<Server>>>,
     /// When the connection under way must have been made.
     connect_by: Cell<Option<Instant>>,
     /// What this connection has added to the queue gauges.
@@ -81,22 +84,15 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that is not made yet; spawn [`Connection::run`] for it.
-    pub fn new(
-        server: Rc<Server>,
-        health: Rc<dyn ServerHealth>,
-        pass: Rc<Pass>,
-        cells: Arc<WorkerCells>,
-        place: (usize, usize),
-    ) -> Rc<Self> {
+    pub fn new(server: Arc<Server>, health: Rc<dyn ServerHealth>, pass: Rc<Pass>, cells: Arc<ServerCells>) -> Rc<Self> {
         let (heard, held) = (Cell::new(pass.now()), Held::new(pass.clone()));
         let recovery = Recovery::new(server.max_reconnect_delay);
         Rc::new(Self {
             held,
-            server,
-            health,
+            server: RefCell::new(server),
+            health: RefCell::new(health),
             pass,
             cells,
-            place,
             link: RefCell::default(),
             out: RefCell::new(Outbound::keeping()),
             inbound: RefCell::default(),
@@ -110,6 +106,8 @@ impl Connection {
             blocked: Cell::new(false),
             broken: RefCell::default(),
             retiring: Cell::new(false),
+            leaving: Cell::new(false),
+            made_for: RefCell::default(),
             connect_by: Cell::new(None),
             counted: Cell::default(),
             heard,
@@ -119,8 +117,12 @@ impl Connection {
     }
 
     /// The server this connection leads to.
-    pub fn server(&self) -> &Server {
-        &self.server
+    pub fn server(&self) -> Ref<'_, Server> {
+        Ref::map(self.server.borrow(), |server| &**server)
+    }
+
+    fn health(&self) -> Ref<'_, dyn ServerHealth> {
+        Ref::map(self.health.borrow(), |health| &**health)
     }
 
     /// There is a link.
@@ -141,7 +143,7 @@ impl Connection {
 
     /// Whether one more request may be sent. If not, wait with [`Connection::wait_for_room`].
     pub fn has_room(&self) -> bool {
-        self.in_flight.borrow().len() < self.server.max_requests && self.out.borrow().len() < self.server.max_bytes
+        self.in_flight.borrow().len() < self.server().max_requests && self.out.borrow().len() < self.server().max_bytes
     }
 
     /// Wakes `waker` when there is room again.
@@ -160,6 +162,7 @@ impl Connection {
         request: Request,
         write: impl FnOnce(&mut Outbound, &Pass),
     ) {
+        debug_assert!(!self.leaving.get(), "a request for a server that is not wanted any more");
         let mut out = self.out.borrow_mut();
         let before = out.len();
         write(&mut out, &self.pass);
@@ -180,7 +183,7 @@ impl Connection {
             self.pass.watch_deadlines();
         }
         self.in_flight.borrow_mut().push(entry, bytes);
-        let cells = self.cells();
+        let cells = &self.cells;
         cells.requests.increment();
         cells.request_bytes.add(bytes as u64);
         if self.link.borrow().is_some() {
@@ -197,10 +200,6 @@ impl Connection {
         }
     }
 
-    fn cells(&self) -> &ServerCells {
-        &self.cells.pools[self.place.0].servers[self.place.1]
-    }
-
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
@@ -214,10 +213,9 @@ impl Connection {
         }
     }
 
-    /// The connection's task: never ends by itself; drop it to close.
+    /// The connection's task: ends after [`Connection::leave`]; drop it to close.
     pub async fn run(self: Rc<Self>) {
-        loop {
-            poll_fn(|cx| self.poll_wanted(cx)).await;
+        while poll_fn(|cx| self.poll_wanted(cx)).await {
             let begun = Instant::now();
             match self.establish().await {
                 Err(reason) => self.not_connected(begun, reason),
@@ -232,24 +230,32 @@ impl Connection {
         }
     }
 
-    fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Whether a link is to be made; if not, none ever will be.
+    fn poll_wanted(&self, cx: &mut Context<'_>) -> Poll<bool> {
         self.remember(cx);
-        if self.is_backing_off() || self.health.is_ejected() {
-            self.turn_away();
-            return Poll::Pending;
+        if self.may_end() {
+            return Poll::Ready(false);
         }
-        if self.eager.replace(false) || !self.in_flight.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_backing_off() || self.health().is_ejected() {
+            self.turn_away();
+            return if self.may_end() { Poll::Ready(false) } else { Poll::Pending };
+        }
+        if self.eager.replace(false) || !self.in_flight.borrow().is_empty() { Poll::Ready(true) } else { Poll::Pending }
     }
 
     /// Connects, unless [`Connection::check_deadlines`] calls it off.
     async fn establish(&self) -> Result<Stream, Reason> {
         // What ended the connection before this one says nothing about it.
         *self.broken.borrow_mut() = None;
-        self.connect_by.set(self.server.connect_timeout.map(|limit| self.pass.now() + limit));
+        let server = self.server.borrow().clone();
+        self.connect_by.set(server.connect_timeout.map(|limit| self.pass.now() + limit));
         self.pass.watch_deadlines();
-        let mut attempt = pin!(connect(&self.server));
+        *self.made_for.borrow_mut() = Some(server.clone());
+        let mut attempt = pin!(connect(&server));
         let result = poll_fn(|cx| match self.broken.borrow_mut().take() {
             Some(reason) => Poll::Ready(Err(reason)),
+            // Nobody looks after it any more, and a server may let it wait for ever.
+            None if self.may_end() => Poll::Ready(Err(Reason::Removed)),
             None => attempt.as_mut().poll(cx),
         });
         let result = result.await;
@@ -264,12 +270,12 @@ impl Connection {
         self.retiring.set(false);
         self.heard.set(self.pass.now());
         self.recovery.connected(begun);
-        self.cells().server_connections.add(1);
-        self.cells().server_connections_total.increment();
+        self.cells.server_connections.add(1);
+        self.cells.server_connections_total.increment();
         if !self.out.borrow().is_empty() {
             self.mark_dirty();
         }
-        // The addresses may have changed while it was made.
+        // The addresses, or the whole description, may have changed while it was made.
         self.follow();
     }
 
@@ -286,7 +292,7 @@ impl Connection {
         if let Some(reason) = self.broken.borrow_mut().take() {
             return Poll::Ready(reason);
         }
-        if self.retiring.get() && self.owes_nothing() {
+        if self.may_end() || (self.retiring.get() && self.owes_nothing()) {
             return Poll::Ready(Reason::Moved);
         }
         self.wake_waiting();
@@ -304,26 +310,6 @@ impl Connection {
             self.fail_queued(&self.last_reason());
         }
         self.wake();
-    }
-
-    /// Lets the server answer what it was asked, then makes the connection anew for what comes after.
-    pub fn retire(&self) {
-        if self.link.borrow().is_some() {
-            self.retiring.set(true);
-            self.wake();
-        }
-    }
-
-    /// Retires the link if it leads to another address than the name of the server stands for now.
-    pub fn follow(&self) {
-        if self.link.borrow().as_ref().is_some_and(|link| !is_current(&self.server.endpoint, link)) {
-            self.retire();
-        }
-    }
-
-    /// Not a byte of an unanswered request was written.
-    fn owes_nothing(&self) -> bool {
-        self.in_flight.borrow().next().is_none()
     }
 
     fn poll_unblock(self: &Rc<Self>, cx: &mut Context<'_>) -> Result<(), Reason> {
@@ -372,13 +358,13 @@ impl Connection {
 
     /// Hands every whole reply to the request at the head of the queue.
     fn consume(&self, input: &mut Input<'_>) -> Result<(), Reason> {
-        let cells = self.cells();
+        let cells = &self.cells;
         let mut signs = Signs::default();
         while !input.bytes().is_empty() {
             let Some((expect, kept)) = self.in_flight.borrow().next().map(|e| (e.expect, e.kept)) else {
                 return Err(Reason::Protocol("a reply that no request asked for".into()));
             };
-            let length = match self.measure.borrow_mut().reply(input.bytes(), expect, &self.server.limits)? {
+            let length = match self.measure.borrow_mut().reply(input.bytes(), expect, &self.server().limits)? {
                 Parsed::Complete(length) => length,
                 Parsed::Incomplete { need } => {
                     input.incomplete(need);
@@ -419,16 +405,12 @@ impl Connection {
         }
     }
 
-    fn failure<'a>(&'a self, reason: &'a Reason) -> Failure<'a> {
-        Failure { pool: &self.server.pool, server: &self.server.name, reason, lost: None }
-    }
-
     /// Lets the sessions that wait go on when half of the room is free: woken for each free place, they would all run
     /// for one of them to get it.
     fn wake_waiting(&self) {
         if !self.waiting.borrow().is_empty()
-            && self.in_flight.borrow().len() <= self.server.max_requests / 2
-            && self.out.borrow().len() <= self.server.max_bytes / 2
+            && self.in_flight.borrow().len() <= self.server().max_requests / 2
+            && self.out.borrow().len() <= self.server().max_bytes / 2
         {
             self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
@@ -438,13 +420,14 @@ impl Connection {
 impl Flush for Connection {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
-        if self.blocked.get() || (self.retiring.get() && !self.in_flight.borrow().is_amid_request()) {
+        let most = if self.retiring.get() { self.in_flight.borrow().rest_of_request() } else { usize::MAX };
+        if self.blocked.get() || most == 0 {
             return self.count_queues();
         }
         let link = self.link.borrow();
         let Some(stream) = &*link else { return };
         let mut written = 0;
-        let result = self.out.borrow_mut().write_to(stream, &self.pass, |n| written += n);
+        let result = self.out.borrow_mut().write_to(stream, &self.pass, most, |n| written += n);
         self.in_flight.borrow_mut().wrote(written);
         match result {
             Ok(true) => {}

@@ -43,6 +43,9 @@ pub enum Reason {
     /// The server has other addresses now.
     #[error("Server has moved")]
     Moved,
+    /// The server is not in the configuration any more.
+    #[error("Server was removed from the configuration")]
+    Removed,
     #[error("{0}")]
     Io(String),
     /// This machine, or this process, has run out of something.
@@ -53,7 +56,7 @@ pub enum Reason {
 impl Reason {
     /// Whether the server is to blame.
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved | Self::Exhausted(_))
+        !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved | Self::Removed | Self::Exhausted(_))
     }
 }
 

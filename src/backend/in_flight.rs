@@ -105,14 +105,15 @@ impl<R> InFlight<R> {
         self.queue.push_back(entry);
     }
 
-    /// Of a request some bytes are written and some are not.
-    pub fn is_amid_request(&self) -> bool {
+    /// Of a request some bytes are written, and so many are not; 0: there is none.
+    pub fn rest_of_request(&self) -> usize {
         let complete = self.queue.len() - self.unwritten;
-        let next = match complete.checked_sub(1) {
+        let begun = match complete.checked_sub(1) {
             Some(last) => self.queue[last].end,
             None => self.start,
         };
-        self.unwritten > 0 && next < self.written
+        let next = self.queue.get(complete).filter(|_| begun < self.written);
+        next.map_or(0, |next| (next.end - self.written) as usize)
     }
 
     /// `bytes` more bytes were written; returns how many requests that completed.

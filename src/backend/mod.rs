@@ -136,3 +136,9 @@ pub struct Server {
     /// Most unwritten bytes of one connection, before senders must wait.
     pub max_bytes: usize,
 }
+
+impl Server {
+    fn failure<'a>(&'a self, reason: &'a Reason) -> Failure<'a> {
+        Failure { pool: &self.pool, server: &self.name, reason, lost: None }
+    }
+}

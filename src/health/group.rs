@@ -20,6 +20,16 @@ impl Group {
         Self { policy, servers: (0..servers).map(|_| Server::new()).collect(), jitter: Jitter::new(seed) }
     }
 
+    /// Takes over what is known of servers from the group before: for each server here its number there, if it was there.
+    pub fn take_over(&mut self, before: &Self, from: &[Option<usize>]) {
+        for (server, from) in self.servers.iter_mut().zip(from) {
+            if let Some(known) = from.and_then(|from| before.servers.get(from)) {
+                *server = known.clone();
+                server.change_retry_timeout(before.policy.retry_timeout, self.policy.retry_timeout);
+            }
+        }
+    }
+
     /// A connection was lost or not made, or a request timed out, that began at `begun`: the connection's making, the
     /// attempt's start, the request's queueing.
     pub fn failed(&mut self, server: usize, begun: Instant, now: Instant, why: &str) -> Option<Transition> {
@@ -93,6 +103,11 @@ impl Group {
     /// Ejections so far, of all servers.
     pub fn ejections(&self) -> u64 {
         self.servers.iter().map(Server::ejections).sum()
+    }
+
+    /// Ejects a server of which somebody else knows that it fails, if it is not ejected already and as many may be.
+    pub fn condemn(&mut self, server: usize, now: Instant, why: &str) -> Option<Transition> {
+        if self.servers[server].is_ejected() { None } else { self.eject(server, now, why) }
     }
 
     fn eject(&mut self, server: usize, now: Instant, why: &str) -> Option<Transition> {

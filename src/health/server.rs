@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 const STEPS: u32 = 9;
 
 /// Failures in a row.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Row {
     count: u32,
     /// Of the first one; meaningless while there is none.
@@ -35,7 +35,7 @@ impl Row {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     Live,
     Ejected {
@@ -54,7 +54,7 @@ enum State {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Server {
     state: State,
     /// Failures of traffic: connections and requests.
@@ -188,6 +188,16 @@ impl Server {
         let until = now + self.sentence;
         self.state = State::Ejected { until, good: 0, good_since: None, awaits_flush: false, said: false };
         Transition::Ejected { why: why.to_owned(), since, until }
+    }
+
+    /// A shorter `retry_timeout` shortens the ejection that it is in; a longer one counts from the next.
+    pub(super) fn change_retry_timeout(&mut self, before: Duration, after: Duration) {
+        if after < before {
+            self.sentence = self.sentence.mul_f64(after.as_secs_f64() / before.as_secs_f64());
+            if let (State::Ejected { until, .. }, Some(at)) = (&mut self.state, self.ejected_at) {
+                *until = at + self.sentence;
+            }
+        }
     }
 
     /// The guard keeps it. Says so if that is news: not at each failure, and not at each relapse of one that flaps.

@@ -17,12 +17,12 @@ use arc_swap::ArcSwap;
 
 use super::Routing;
 use crate::backend::{Reason, ServerHealth};
-use crate::config::{OnEjected, OnReadmit, PoolSettings, Settings};
+use crate::config::{OnEjected, OnReadmit, PoolSettings};
 use crate::health::{Group, Policy, Report, RetryBudget, Standing, Transition};
 use crate::telemetry::{Event, Events, Fold, What, date_and_time, wall_clock};
 
 /// Called after a server was ejected or came back.
-type Notify = Box<dyn Fn() + Send + Sync>;
+pub type Notify = Arc<dyn Fn() + Send + Sync>;
 
 /// One pool's health, shared by all workers and by what probes its servers.
 pub struct PoolHealth {
@@ -30,9 +30,12 @@ pub struct PoolHealth {
     /// Changes only through [`PoolHealth::update`].
     group: Mutex<Group>,
     routing: Arc<ArcSwap<Routing>>,
-    servers: Vec<Mark>,
+    servers: Vec<Arc<Mark>>,
     events: Arc<Events>,
-    notify: OnceLock<Notify>,
+    /// Called, outside the lock, after each change of the map.
+    notify: Notify,
+    /// After a reload: where what is told here belongs, and by server its number there.
+    successor: OnceLock<(Arc<PoolHealth>, Vec<Option<usize>>)>,
 }
 
 /// What the request path sees of one server.
@@ -50,31 +53,60 @@ struct Mark {
 }
 
 impl PoolHealth {
-    /// The health of all pools, in the order of the settings.
-    pub fn of_all(settings: &Settings, events: &Arc<Events>) -> Vec<Arc<Self>> {
-        settings.pools.iter().map(|pool| Self::new(Arc::new(pool.clone()), events.clone())).collect()
+    /// With all servers live. `notify` is called, outside the lock, after each change of the map.
+    pub fn new(settings: Arc<PoolSettings>, events: Arc<Events>, notify: Notify) -> Arc<Self> {
+        let marks = settings.servers.iter().map(|_| Arc::default()).collect();
+        let routing = Routing::build(&settings, vec![Standing::Live; settings.servers.len()]);
+        Self::build(settings, marks, routing, events, notify)
     }
 
-    /// With all servers live.
-    pub fn new(settings: Arc<PoolSettings>, events: Arc<Events>) -> Arc<Self> {
-        let servers = settings.servers.len();
+    /// Of the same pool with other settings; for each of its servers its number before, if it is the same one. All are live
+    /// until [`PoolHealth::take_over`].
+    pub fn after(before: &Self, settings: Arc<PoolSettings>, from: &[Option<usize>]) -> Arc<Self> {
+        let mark = |from: &Option<usize>| from.map_or_else(Arc::default, |from| before.servers[from].clone());
+        let routing = Routing::like(&before.routing.load(), &before.settings, &settings);
+        let (events, notify) = (before.events.clone(), before.notify.clone());
+        Self::build(settings, from.iter().map(mark).collect(), routing, events, notify)
+    }
+
+    fn build(
+        settings: Arc<PoolSettings>,
+        marks: Vec<Arc<Mark>>,
+        routing: Routing,
+        events: Arc<Events>,
+        notify: Notify,
+    ) -> Arc<Self> {
         let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-        let group = Group::new(policy(&settings), servers, seed ^ u64::from(std::process::id()));
-        let routing = Routing::build(&settings, vec![Standing::Live; servers]);
+        let group = Group::new(policy(&settings), marks.len(), seed ^ u64::from(std::process::id()));
         Arc::new(Self {
             group: Mutex::new(group),
             routing: Arc::new(ArcSwap::from_pointee(routing)),
-            servers: (0..servers).map(|_| Mark::default()).collect(),
+            servers: marks,
             settings,
             events,
-            notify: OnceLock::new(),
+            notify,
+            successor: OnceLock::new(),
         })
     }
 
-    /// `notify` is called, outside the lock, after each change of the map.
-    pub fn on_change(&self, notify: impl Fn() + Send + Sync + 'static) {
-        // A second one would have to come from a second start.
-        let _ = self.notify.set(Box::new(notify));
+    /// Takes over what `before` knows of the servers that stay; what it is told from now on comes here.
+    pub fn take_over(self: &Arc<Self>, before: &Self, from: &[Option<usize>]) {
+        let theirs = before.lock();
+        let mut group = self.lock();
+        // Without probes nobody would bring an ejected server back.
+        if self.settings.health.eject {
+            group.take_over(&theirs, from);
+            self.publish(&group);
+        }
+        let place = |old: usize| from.iter().position(|from| *from == Some(old));
+        // Under both locks: from here on whoever comes to `before` finds where to go.
+        let _ = before.successor.set((self.clone(), (0..before.servers.len()).map(place).collect()));
+    }
+
+    /// Where what is told of this server belongs since a reload; `None`: nowhere, it was removed.
+    fn heir(&self, server: usize) -> Option<(&Arc<Self>, usize)> {
+        let (successor, places) = self.successor.get()?;
+        Some((successor, places[server]?))
     }
 
     pub fn settings(&self) -> &Arc<PoolSettings> {
@@ -100,8 +132,8 @@ impl PoolHealth {
             None => tracing::debug!(pool, server = name, %reason, failures, "{what}"),
         }
         if self.settings.health.eject {
-            self.update(|group| {
-                let why = format!("{what}: {reason}");
+            let why = format!("{what}: {reason}");
+            self.update(server, |group, server| {
                 group.failed(server, begun, Instant::now(), &why).map(|t| (server, t)).into_iter().collect()
             });
             // A good reply on another thread may have come in between: the next one has to end this row of failures.
@@ -125,7 +157,10 @@ impl PoolHealth {
             true => tracing::info!(pool, server = name, failures, "the server answers again"),
             false => tracing::debug!(pool, server = name, failures, "the server answers again"),
         }
-        self.lock().answered(server);
+        self.update(server, |group, server| {
+            group.answered(server);
+            Vec::new()
+        });
     }
 
     /// A probe has ended, well or with a reason.
@@ -134,7 +169,7 @@ impl PoolHealth {
             // Connections that wait before they try again need wait no longer.
             self.servers[server].recoveries.fetch_add(1, Relaxed);
         }
-        self.update(|group| {
+        self.update(server, |group, server| {
             let result = result.as_ref().copied().map_err(|why| &why[..]);
             group.probed(server, result, Instant::now()).map(|t| (server, t)).into_iter().collect()
         });
@@ -142,12 +177,12 @@ impl PoolHealth {
 
     /// Nothing is missing for this server's return but that it is emptied.
     pub fn wants_flush(&self, server: usize) -> bool {
-        self.lock().wants_flush(server)
+        self.successor.get().is_none() && self.lock().wants_flush(server)
     }
 
     /// The server was emptied, or could not be.
     pub fn flushed(&self, server: usize, result: Result<(), String>) {
-        self.update(|group| {
+        self.update(server, |group, server| {
             let result = result.as_ref().copied().map_err(|why| &why[..]);
             group.flushed(server, result, Instant::now()).map(|t| (server, t)).into_iter().collect()
         });
@@ -155,7 +190,10 @@ impl PoolHealth {
 
     /// Lets the shares of returning servers grow; says when to call next.
     pub fn tick(&self) -> Option<Instant> {
-        self.update(|group| group.tick(Instant::now()));
+        if self.successor.get().is_some() {
+            return None;
+        }
+        self.update(0, |group, _| group.tick(Instant::now()));
         self.lock().next_tick()
     }
 
@@ -163,6 +201,24 @@ impl PoolHealth {
     fn may_eject(&self, server: usize) -> bool {
         let group = self.lock();
         self.settings.health.eject && group.standing(server).is_live() && group.ejected() < group.most_ejected()
+    }
+
+    /// The servers that are ejected now, by name, and why.
+    pub fn ejected(&self) -> Vec<(String, String)> {
+        let group = self.lock();
+        let ejected = |server: &usize| group.standing(*server) == Standing::Ejected;
+        let known = |server: usize| (self.settings.servers[server].name.clone(), group.report(server).why);
+        (0..self.servers.len()).filter(ejected).map(known).collect()
+    }
+
+    /// Ejects a server, as the process before had; of a pool without `auto_eject_hosts` nothing is ejected.
+    pub fn condemn(&self, name: &str, why: &str) {
+        let Some(server) = self.settings.servers.iter().position(|server| server.name == name) else { return };
+        if self.settings.health.eject {
+            self.update(server, |group, server| {
+                group.condemn(server, Instant::now(), why).map(|t| (server, t)).into_iter().collect()
+            });
+        }
     }
 
     /// What there is to say about a server.
@@ -180,15 +236,24 @@ impl PoolHealth {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn update(&self, change: impl FnOnce(&mut Group) -> Vec<(usize, Transition)>) {
+    /// Changes the state after something was told of this server.
+    fn update(&self, server: usize, change: impl FnOnce(&mut Group, usize) -> Vec<(usize, Transition)>) {
         let mut group = self.lock();
-        let transitions = change(&mut group);
+        if self.successor.get().is_some() {
+            drop(group);
+            if let Some((successor, server)) = self.heir(server) {
+                successor.update(server, change);
+            }
+            return;
+        }
+        if !self.settings.health.eject {
+            // Nobody probes, so what was ejected would not come back. Connections that the pool before had may tell more.
+            return;
+        }
+        let transitions = change(&mut group, server);
         let moved = transitions.iter().any(|(_, t)| t.moves_keys());
         if moved {
-            // Under the lock, so that the map published last is that of the last change.
-            let standings = (0..self.servers.len()).map(|server| group.standing(server)).collect();
-            let routing = Routing::build(&self.settings, standings).telling(|server| reason(&group.report(server)));
-            self.routing.store(Arc::new(routing));
+            self.publish(&group);
         }
         drop(group);
         for (server, transition) in transitions {
@@ -199,9 +264,19 @@ impl PoolHealth {
                 self.events.record(event);
             }
         }
-        if let (true, Some(notify)) = (moved, self.notify.get()) {
-            notify();
+        if moved {
+            (self.notify)();
         }
+    }
+
+    /// Under the lock, so that the map published last is that of the last change.
+    fn publish(&self, group: &Group) {
+        let standings: Vec<Standing> = (0..self.servers.len()).map(|server| group.standing(server)).collect();
+        if self.routing.load().has(&standings) {
+            return;
+        }
+        let routing = Routing::build(&self.settings, standings).telling(|server| reason(&group.report(server)));
+        self.routing.store(Arc::new(routing));
     }
 
     fn event(&self, server: usize, transition: Transition) -> Option<Event> {
@@ -289,12 +364,12 @@ mod tests {
     use crate::config;
     use std::io::Write;
 
-    fn health(keys: &str) -> Arc<PoolHealth> {
+    fn health(keys: &str, notify: impl Fn() + Send + Sync + 'static) -> Arc<PoolHealth> {
         let text = format!(
             "pools:\n  p:\n    listen: 127.0.0.1:1\n{keys}    servers:\n      - 127.0.0.1:7001 one\n      - 127.0.0.1:7002 two\n"
         );
         let settings = config::parse("test", &text).expect("valid").settings;
-        PoolHealth::of_all(&settings, &Arc::default()).remove(0)
+        PoolHealth::new(Arc::new(settings.pools[0].clone()), Arc::default(), Arc::new(notify))
     }
 
     /// Collects log lines.
@@ -318,7 +393,7 @@ mod tests {
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let _guard = tracing::subscriber::set_default(log);
-        let health = health("");
+        let health = health("", || ());
         for _ in 0..50 {
             health.failed(1, Instant::now(), &Reason::Closed, "connection lost");
         }
@@ -334,12 +409,12 @@ mod tests {
 
     #[test]
     fn whoever_reports_the_last_failure_finds_the_server_gone() {
-        let health = health("    auto_eject_hosts: true\n    on_readmit: keep\n");
         let told = Arc::new(AtomicU32::new(0));
         let count = told.clone();
-        health.on_change(move || {
+        let notify = move || {
             count.fetch_add(1, Relaxed);
-        });
+        };
+        let health = health("    auto_eject_hosts: true\n    on_readmit: keep\n", notify);
         let budget = Rc::new(RetryBudget::new(10));
         let seen = Seen { health: health.clone(), server: 0, budget };
         for limit in [false, true] {

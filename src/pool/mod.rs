@@ -5,21 +5,31 @@
 
 mod health;
 mod routing;
+mod succession;
+mod topology;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::backend::{Connection, Endpoint, Login, Server};
-use crate::config::{OnEjected, OnReadmit, PoolSettings, ServerAddress, Settings};
+use crate::backend::Connection;
+use crate::config::{OnEjected, OnReadmit, PoolSettings};
 use crate::hash::tagged;
 use crate::health::RetryBudget;
 use crate::io::Pass;
 use crate::ring::Distribution;
-use crate::telemetry::{PoolCells, WorkerCells};
+use crate::telemetry::PoolCells;
 
-pub use health::PoolHealth;
+pub use health::{Notify, PoolHealth};
 pub use routing::{Routing, Way};
+pub use succession::{match_pools, match_servers};
+pub use topology::{Ground, ServerId, SharedPool, SharedServer, Topology};
+
+/// A pool as clients know it: the same number as long as they may stay, whatever changes behind it; never used again in
+/// this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(pub u64);
 
 /// One pool of one worker.
 pub struct Pool {
@@ -32,8 +42,8 @@ pub struct Pool {
     /// Takes the keys of ejected servers.
     stand_in: Option<Rc<Pool>>,
     budget: Rc<RetryBudget>,
-    cells: Arc<WorkerCells>,
-    index: usize,
+    cells: Arc<PoolCells>,
+    shared: Arc<SharedPool>,
     /// State of the `random` distribution's generator; never 0.
     random: Cell<u32>,
 }
@@ -67,54 +77,69 @@ impl Away {
     }
 }
 
-/// What the pools of a worker are built from.
-pub struct Parts<'a> {
-    pub settings: &'a Settings,
-    /// By pool, then by server in ring order.
-    pub endpoints: &'a [Vec<Endpoint>],
-    /// By pool.
-    pub health: &'a [Arc<PoolHealth>],
+/// What a worker builds its pools with.
+pub struct Tools<'a> {
+    /// The worker's number.
+    pub worker: usize,
     pub pass: &'a Rc<Pass>,
-    pub cells: &'a Arc<WorkerCells>,
+}
+
+/// Connections whose life begins or ends with a pool.
+#[derive(Default)]
+pub struct Moved {
+    /// Their tasks must be spawned.
+    pub new: Vec<Rc<Connection>>,
+    /// Nothing is sent on them any more. They must be looked after until they are over.
+    pub leaving: Vec<Rc<Connection>>,
 }
 
 impl Pool {
-    /// Builds all pools. Their connections are returned by [`Pool::connections`] and must be driven by the caller.
-    pub fn build_all(parts: &Parts<'_>) -> Vec<Rc<Self>> {
-        let mut pools: Vec<Option<Rc<Self>>> = vec![None; parts.settings.pools.len()];
-        // Those that stand in for others have no stand-in themselves.
-        let (with, without): (Vec<usize>, Vec<usize>) =
-            (0..pools.len()).partition(|index| parts.settings.pools[*index].stand_in().is_some());
-        for index in without.into_iter().chain(with) {
-            let stand_in = parts.settings.pools[index].stand_in().and_then(|other| pools[other].clone());
-            pools[index] = Some(Rc::new(Self::build(parts, index, stand_in)));
+    /// Builds the worker's pool, with the connections of the one `before` to the servers that stay.
+    pub fn build(
+        shared: &Arc<SharedPool>,
+        tools: &Tools<'_>,
+        stand_in: Option<Rc<Self>>,
+        before: Option<&Self>,
+    ) -> (Rc<Self>, Moved) {
+        let mut moved = Moved::default();
+        let settings = shared.settings.clone();
+        let budget = Rc::new(RetryBudget::new(settings.retry_budget_percent));
+        let mut old: HashMap<ServerId, &[Rc<Connection>]> = HashMap::new();
+        for (server, connections) in before.iter().flat_map(|pool| pool.shared.servers.iter().zip(&pool.connections)) {
+            old.insert(server.id, connections);
         }
-        pools.into_iter().flatten().collect()
-    }
-
-    fn build(parts: &Parts<'_>, index: usize, stand_in: Option<Rc<Self>>) -> Self {
-        let Parts { settings, pass, cells, .. } = parts;
-        let health = parts.health[index].clone();
-        let pool = health.settings().clone();
-        let budget = Rc::new(RetryBudget::new(pool.retry_budget_percent));
-        let connect = |(i, endpoint): (usize, &Endpoint)| {
-            let server = Rc::new(describe(settings, &pool, i, endpoint.clone()));
-            let seen = Rc::new(health::Seen { health: health.clone(), server: i, budget: budget.clone() });
-            let one = |_| Connection::new(server.clone(), seen.clone(), (*pass).clone(), (*cells).clone(), (index, i));
-            (0..pool.server_connections.max(1)).map(one).collect()
-        };
-        Self {
-            connections: parts.endpoints[index].iter().enumerate().map(connect).collect(),
-            routing: RefCell::new(health.routing().load_full()),
-            settings: pool,
-            health,
+        let mut connections = Vec::new();
+        for (place, server) in shared.servers.iter().enumerate() {
+            let health = Rc::new(health::Seen { health: shared.health.clone(), server: place, budget: budget.clone() });
+            let (description, wanted) = (&server.description, settings.server_connections.max(1));
+            let (mut kept, extra) = old.remove(&server.id).map_or((Vec::new(), &[][..]), |all| {
+                let (kept, extra) = all.split_at(wanted.min(all.len()));
+                (kept.to_vec(), extra)
+            });
+            moved.leaving.extend_from_slice(extra);
+            kept.iter().for_each(|connection| connection.update(description.clone(), health.clone()));
+            while kept.len() < wanted {
+                let cells = server.cells[tools.worker].clone();
+                let new = Connection::new(description.clone(), health.clone(), tools.pass.clone(), cells);
+                moved.new.push(new.clone());
+                kept.push(new);
+            }
+            connections.push(kept);
+        }
+        moved.leaving.extend(old.into_values().flatten().cloned());
+        let pool = Self {
+            connections,
+            routing: RefCell::new(shared.health.routing().load_full()),
+            settings,
+            health: shared.health.clone(),
             stand_in,
             budget,
-            cells: (*cells).clone(),
-            index,
+            cells: shared.cells[tools.worker].clone(),
             // Any seed does: twemproxy's own is the time of day.
             random: Cell::new(std::process::id() | 1),
-        }
+            shared: shared.clone(),
+        };
+        (Rc::new(pool), moved)
     }
 
     /// Goes by the map that was published last. What waits for servers that it has ejected is handed back before any other
@@ -246,13 +271,13 @@ impl Pool {
         self.connections.iter().flatten()
     }
 
-    /// Its number in the settings.
-    pub fn index(&self) -> usize {
-        self.index
+    /// What it shares with the pools of other workers.
+    pub fn shared(&self) -> &Arc<SharedPool> {
+        &self.shared
     }
 
-    pub fn cells(&self) -> &PoolCells {
-        &self.cells.pools[self.index]
+    pub fn cells(&self) -> &Arc<PoolCells> {
+        &self.cells
     }
 
     /// Marsaglia's xorshift: a number for the `random` distribution.
@@ -263,29 +288,5 @@ impl Pool {
         x ^= x << 5;
         self.random.set(x);
         x
-    }
-}
-
-/// A server as its connections, and its probe, see it.
-pub fn describe(settings: &Settings, pool: &PoolSettings, server: usize, endpoint: Endpoint) -> Server {
-    let local = pool.servers[server].address == ServerAddress::Local;
-    let auth = pool.redis_auth.as_ref().filter(|_| !local);
-    Server {
-        pool: pool.name.clone(),
-        name: pool.servers[server].name.clone(),
-        endpoint,
-        login: Login {
-            username: auth.and_then(|a| a.username.clone()),
-            password: auth.map(|a| a.password.0.clone()),
-            database: if local { 0 } else { pool.redis_db },
-        },
-        connect_timeout: pool.connect_timeout,
-        timeout: pool.timeout,
-        slow_timeout: pool.slow_timeout,
-        max_reconnect_delay: pool.max_reconnect_delay,
-        failure_replies: pool.health.failure_replies.clone(),
-        limits: settings.limits.clone(),
-        max_requests: settings.session_limits.max_connection_requests,
-        max_bytes: settings.session_limits.max_connection_bytes,
     }
 }

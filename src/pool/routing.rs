@@ -6,6 +6,8 @@
 //! | a pool | that pool's ring | its share to itself, the others to that pool |
 //! | `fail_fast`, `miss` | nowhere: the session answers | all to itself |
 
+use std::sync::Arc;
+
 use crate::config::{OnEjected, PoolSettings};
 use crate::health::Standing;
 use crate::ring::Ring;
@@ -27,7 +29,7 @@ pub enum Way {
 #[derive(Debug)]
 pub struct Routing {
     /// Under `rehash` of the live and the returning servers, otherwise of all.
-    ring: Ring,
+    ring: Arc<Ring>,
     /// Under `rehash`, while a server returns: of the live ones only.
     without_returning: Option<Ring>,
     standings: Vec<Standing>,
@@ -50,7 +52,7 @@ impl Routing {
         let returning = standings.iter().any(|s| matches!(s, Standing::Returning(_)));
         let live_ones = standings.contains(&Standing::Live);
         Self {
-            ring: if rehash { ring(&|s| s.is_live()) } else { ring(&|_| true) },
+            ring: Arc::new(if rehash { ring(&|s| s.is_live()) } else { ring(&|_| true) }),
             // Without a live server the returning ones have no one to share with.
             without_returning: (rehash && returning && live_ones).then(|| ring(&|s| s == Standing::Live)),
             calm: standings.iter().all(|s| *s == Standing::Live),
@@ -58,6 +60,27 @@ impl Routing {
             reasons: Vec::new(),
             on_ejected,
         }
+    }
+
+    /// The map with all servers live after a change of settings. Building a ring takes long; that of the map before is used
+    /// again if it is the same.
+    pub fn like(before: &Self, old: &PoolSettings, new: &PoolSettings) -> Self {
+        if !before.calm || old.distribution != new.distribution || old.ring_servers() != new.ring_servers() {
+            return Self::build(new, vec![Standing::Live; new.servers.len()]);
+        }
+        Self {
+            ring: before.ring.clone(),
+            without_returning: None,
+            standings: before.standings.clone(),
+            reasons: Vec::new(),
+            calm: true,
+            on_ejected: new.health.on_ejected,
+        }
+    }
+
+    /// Whether it is the map for these standings.
+    pub fn has(&self, standings: &[Standing]) -> bool {
+        self.standings == standings
     }
 
     /// With what clients are told of ejected servers.

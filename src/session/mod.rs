@@ -9,6 +9,9 @@
 //! included ([`window`]), or while a connection it needs has no room; nothing is dropped, the client just finds its socket
 //! full. Only when the whole process has no room are requests refused, and clients cut that do not read ([`overload`]).
 
+pub mod carried;
+mod change;
+mod depart;
 mod memcached;
 mod merge;
 mod overload;
@@ -25,11 +28,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::backend::{Failure, Requester, Ticket};
-use crate::config::{Protocol, SessionLimits, Settings};
+use crate::config::Protocol;
 use crate::io::{Flush, Held, Inbound, Input, Pass, Payload, Stream};
 use crate::pool::{Away, Pool};
-use crate::protocol::Limits;
+use crate::telemetry::PoolCells;
 
+pub use depart::Departure;
 pub use overload::{Common, Patrol};
 use patience::Patience;
 use replies::Replies;
@@ -37,8 +41,6 @@ use replies::Replies;
 /// What the sessions of one worker share.
 pub struct Shared {
     pub pass: Rc<Pass>,
-    pub limits: Limits,
-    pub session_limits: SessionLimits,
     /// Unix time at which the process started, in seconds.
     pub started: u64,
     common: Arc<Common>,
@@ -48,6 +50,8 @@ pub struct Shared {
     scratch: RefCell<Scratch>,
     /// Set once the process drains: sessions close when nothing is owed.
     draining: Cell<bool>,
+    /// Set once another process takes this one's place: sessions go there instead.
+    departure: RefCell<Option<Departure>>,
 }
 
 /// Parse results, reused by all sessions of a worker so that a request allocates nothing.
@@ -59,16 +63,15 @@ struct Scratch {
 }
 
 impl Shared {
-    pub fn new(pass: Rc<Pass>, settings: &Settings, common: Arc<Common>, started: u64) -> Rc<Self> {
+    pub fn new(pass: Rc<Pass>, common: Arc<Common>, started: u64) -> Rc<Self> {
         Rc::new(Self {
             pass,
-            limits: settings.limits.clone(),
-            session_limits: settings.session_limits.clone(),
             started,
             common,
             watched: Cell::new(0),
             scratch: RefCell::default(),
             draining: Cell::new(false),
+            departure: RefCell::default(),
         })
     }
 
@@ -77,6 +80,9 @@ impl Shared {
         self.draining.set(true);
     }
 }
+
+/// The number of every request whose reply the client does not want to hear.
+const UNHEARD: Ticket = Ticket { sequence: u64::MAX, part: 0 };
 
 /// What became of the bytes at the front of the input.
 enum Step {
@@ -101,12 +107,18 @@ pub struct Session {
     /// Unique in the process; what `CLIENT ID` answers.
     pub id: u64,
     shared: Rc<Shared>,
-    pool: Rc<Pool>,
+    /// The one that requests go by.
+    pool: RefCell<Rc<Pool>>,
+    /// The one to go by as soon as no request of the one before is unanswered.
+    next_pool: RefCell<Option<Rc<Pool>>>,
+    cells: Arc<PoolCells>,
     dialect: RefCell<Dialect>,
     /// `None` once the session has ended, although servers may still owe it replies.
     stream: RefCell<Option<Stream>>,
     inbound: RefCell<Inbound>,
     replies: RefCell<Replies>,
+    /// Requests on their way whose replies the client does not want to hear.
+    unheard: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     /// On the pass's list.
     dirty: Cell<bool>,
@@ -116,6 +128,8 @@ pub struct Session {
     paused: Cell<bool>,
     /// Nothing more is read; ends when all that is owed is sent.
     closing: Cell<bool>,
+    /// Its pool is gone: ends when nothing is owed.
+    leaving: Cell<bool>,
     /// The socket is dead; ends now.
     broken: Cell<bool>,
     /// Much of the client's is held, most likely a part of a large request.
@@ -134,20 +148,24 @@ impl Session {
         };
         let pass = &shared.pass;
         let (held_replies, held_input) = (Held::new(pass.clone()), Held::new(pass.clone()));
-        let (patience, limits) = (Patience::new(pass.now()), &shared.session_limits);
+        let (patience, limits) = (Patience::new(pass.now()), &pool.shared().session_limits);
         Rc::new(Self {
             id,
             replies: RefCell::new(Replies::new(limits.max_session_bytes)),
             shared,
-            pool,
+            cells: pool.cells().clone(),
+            pool: RefCell::new(pool),
+            next_pool: RefCell::default(),
             dialect: RefCell::new(dialect),
             stream: RefCell::new(Some(stream)),
             inbound: RefCell::default(),
+            unheard: Cell::new(0),
             waker: RefCell::default(),
             dirty: Cell::new(false),
             blocked: Cell::new(false),
             paused: Cell::new(false),
             closing: Cell::new(false),
+            leaving: Cell::new(false),
             broken: Cell::new(false),
             bulky: Cell::new(false),
             patience,
@@ -158,8 +176,8 @@ impl Session {
 
     /// The session's task; ends when the client has gone or has been told all it is owed after its last request.
     pub async fn run(self: Rc<Self>) {
-        self.pool.cells().client_connections.add(1);
-        self.pool.cells().client_connections_total.increment();
+        self.cells.client_connections.add(1);
+        self.cells.client_connections_total.increment();
         poll_fn(|cx| self.poll(cx)).await;
         self.broken.set(true);
         if let Some(stream) = self.stream.borrow_mut().take() {
@@ -170,7 +188,7 @@ impl Session {
         self.hold_input();
         self.release_replies();
         self.set_blocked(false);
-        self.pool.cells().client_connections.sub(1);
+        self.cells.client_connections.sub(1);
     }
 
     /// Has the task look at the session again.
@@ -182,13 +200,19 @@ impl Session {
 
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
-        if self.poll_unblock(cx).is_err() || self.poll_requests(cx).is_err() || self.broken.get() {
-            self.pool.cells().client_err.increment();
+        // Of one that was ended nothing more is taken: its connections may be gone already.
+        let failed = self.broken.get() || self.poll_unblock(cx).is_err() || self.poll_requests(cx).is_err();
+        if failed || self.broken.get() {
+            self.cells.client_err.increment();
+            return Poll::Ready(());
+        }
+        if self.departs() {
             return Poll::Ready(());
         }
         // Only now: requests that have come already, or that a pause held back, are still taken; half of one waits for its
         // other half.
-        if self.shared.draining.get() && self.inbound.borrow().is_empty() {
+        let ends = self.leaving.get() || (self.shared.draining.get() && self.shared.departure.borrow().is_none());
+        if ends && self.inbound.borrow().is_empty() {
             self.closing.set(true);
         }
         if self.closing.get() && self.replies.borrow().is_settled() { Poll::Ready(()) } else { Poll::Pending }
@@ -229,7 +253,7 @@ impl Session {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => {
                     // The client has sent its last request; it may still be waiting for replies.
-                    self.pool.cells().client_eof.increment();
+                    self.cells.client_eof.increment();
                     self.closing.set(true);
                 }
                 Poll::Ready(Ok(_)) => self.patience.heard(self.shared.pass.now()),
@@ -242,6 +266,10 @@ impl Session {
 
     /// Takes every request that is whole and may be sent.
     fn consume(self: &Rc<Self>, input: &mut Input<'_>) {
+        if !self.may_go_on() || self.shared.keeps_for_departure(input.bytes().len()) {
+            return self.paused.set(true);
+        }
+        let pool = self.pool();
         let mut requests = 0;
         let mut dialect = self.dialect.borrow_mut();
         let mut scratch = self.shared.scratch.borrow_mut();
@@ -251,8 +279,8 @@ impl Session {
                 break;
             }
             let step = match &mut *dialect {
-                Dialect::Redis(state) => redis::step(self, state, &mut scratch, input),
-                Dialect::Memcached(state) => memcached::step(self, state, &mut scratch, input),
+                Dialect::Redis(state) => redis::step(self, &pool, state, &mut scratch, input),
+                Dialect::Memcached(state) => memcached::step(self, &pool, state, &mut scratch, input),
             };
             match step {
                 Step::Next => requests += 1,
@@ -272,12 +300,29 @@ impl Session {
 
     /// Whether one more request may be taken.
     fn is_admitted(&self) -> bool {
-        self.shared.admits(&self.replies.borrow(), 1)
+        self.shared.admits(&self.pool.borrow().shared().session_limits, &self.replies.borrow(), 1)
     }
 
     /// Whether a paused session reads on: when half of its limits is free again.
     fn has_room(&self) -> bool {
-        self.shared.admits(&self.replies.borrow(), 2)
+        self.may_go_on() && self.shared.admits(&self.pool.borrow().shared().session_limits, &self.replies.borrow(), 2)
+    }
+
+    /// Who is told what becomes of the request at hand, whose `replies` the client wants to hear or not.
+    fn asker(self: &Rc<Self>, replies: bool) -> (Rc<dyn Requester>, Ticket) {
+        let ticket = if replies { self.replies.borrow_mut().reserve() } else { self.unheard() };
+        (self.clone(), ticket)
+    }
+
+    /// For one more request, or a fragment, whose reply the client does not want to hear.
+    fn unheard(&self) -> Ticket {
+        self.unheard.set(self.unheard.get() + 1);
+        UNHEARD
+    }
+
+    /// Whether a server has yet to answer.
+    fn is_awaiting(&self) -> bool {
+        self.unheard.get() > 0 || self.replies.borrow().unanswered() > 0
     }
 
     /// Pauses until `connection` has room.
@@ -290,8 +335,8 @@ impl Session {
 
     /// Why a request cannot be forwarded, in words for the client; counts it.
     fn why_away(&self, away: Away) -> String {
-        self.pool.cells().forward_error.increment();
-        self.pool.why_away(away)
+        self.cells.forward_error.increment();
+        self.pool.borrow().why_away(away)
     }
 
     /// Answers the request at hand, in its turn.
@@ -326,15 +371,25 @@ impl Session {
         let settled = replies.is_settled();
         self.held_replies.set(replies.bytes());
         drop(replies);
-        if (self.closing.get() && settled) || (self.paused.get() && self.has_room()) {
+        self.go_over();
+        let leaves = self.closing.get() || self.shared.departure.borrow().is_some();
+        if (leaves && settled) || (self.paused.get() && self.has_room()) {
             self.wake();
         }
+    }
+
+    /// What the client does not want to hear has come to its end.
+    fn settle_unheard(self: &Rc<Self>) {
+        self.unheard.set(self.unheard.get() - 1);
+        self.progressed();
     }
 }
 
 impl Requester for Session {
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
-        if !self.broken.get() {
+        if ticket == UNHEARD {
+            self.settle_unheard();
+        } else if !self.broken.get() {
             self.replies.borrow_mut().deliver(ticket, payload, &self.shared.pass);
             self.progressed();
             self.cut_if_hopeless();
@@ -342,10 +397,13 @@ impl Requester for Session {
     }
 
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
+        if ticket == UNHEARD {
+            return self.settle_unheard();
+        }
         if self.broken.get() || failure.lost.is_some_and(|lost| self.resend(ticket, lost)) {
             return;
         }
-        self.pool.cells().forward_error.increment();
+        self.cells.forward_error.increment();
         let mut error = Vec::new();
         match &*self.dialect.borrow() {
             Dialect::Redis(_) => redis::write_failure(&mut error, failure),
@@ -370,7 +428,7 @@ impl Flush for Session {
         let Some(stream) = &*stream else { return };
         let mut replies = self.replies.borrow_mut();
         let (mut written, now) = (0, self.shared.pass.now());
-        let result = replies.out.write_to(stream, &self.shared.pass, |n| written += n);
+        let result = replies.out.write_to(stream, &self.shared.pass, usize::MAX, |n| written += n);
         self.held_replies.set(replies.bytes());
         drop(replies);
         match result {

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use super::patience::{Limits, Verdict};
 use super::replies::Replies;
 use super::{Session, Shared};
-use crate::config::Settings;
+use crate::config::{SessionLimits, Settings};
 use crate::io::{Budget, Level};
-use crate::telemetry::Fold;
 
 /// What a session may hold, in bytes, without being taken for part of the trouble when the process is full.
 const SPARED: usize = 64 * 1024;
@@ -18,8 +17,6 @@ const DOUBT: Duration = Duration::from_millis(50);
 /// What the sessions of all workers share.
 pub struct Common {
     pub budget: std::sync::Arc<Budget>,
-    /// By pool: clients cut for not reading.
-    cut: Vec<Fold>,
     pub(super) give_back: Option<fn()>,
 }
 
@@ -27,15 +24,13 @@ impl Common {
     /// `give_back`: has the allocator give back what the calling thread has freed.
     pub fn new(settings: &Settings, give_back: Option<fn()>) -> std::sync::Arc<Self> {
         let budget = std::sync::Arc::new(Budget::new(settings.session_limits.max_buffered_bytes));
-        let cut = settings.pools.iter().map(|_| Fold::default()).collect();
-        std::sync::Arc::new(Self { budget, cut, give_back })
+        std::sync::Arc::new(Self { budget, give_back })
     }
 }
 
 impl Shared {
     /// Whether a session with these replies may take one more request, when it may use 1/`fraction` of its limits.
-    pub(super) fn admits(&self, replies: &Replies, fraction: usize) -> bool {
-        let limits = &self.session_limits;
+    pub(super) fn admits(&self, limits: &SessionLimits, replies: &Replies, fraction: usize) -> bool {
         let most = limits.max_session_bytes.div_ceil(fraction);
         replies.unanswered() < limits.max_session_requests.div_ceil(fraction)
             && match self.pass.level() {
@@ -78,7 +73,7 @@ impl Session {
     pub(super) fn refuses(&self) -> bool {
         let refuses = self.shared.pass.level() >= Level::Refusing;
         if refuses {
-            self.pool.cells().client_refused_overload.increment();
+            self.cells.client_refused_overload.increment();
         }
         refuses
     }
@@ -100,10 +95,10 @@ impl Session {
         if self.blocked.get() && !self.broken.get() && self.shared.pass.level() == Level::Cutting {
             let bytes = self.replies.borrow().bytes();
             let untaken = || self.stream.borrow().as_ref().and_then(|stream| stream.untaken());
-            if bytes > self.shared.session_limits.max_session_bytes
+            if bytes > self.pool().shared().session_limits.max_session_bytes
                 && self.patience.took_nothing_for(self.shared.pass.now(), untaken) >= DOUBT
             {
-                self.pool.cells().client_cut_overload.increment();
+                self.cells.client_cut_overload.increment();
                 self.cut(bytes, "the process holds too much");
             }
         }
@@ -117,7 +112,8 @@ impl Session {
         }
         // Perhaps all of its replies came at once, too soon to tell whether it reads.
         self.cut_if_hopeless();
-        let pool = &self.pool.settings;
+        // Not that of the pool it goes by: a client that does not read may never go by the next one.
+        let pool = self.newest_pool().settings.clone();
         let limits = Limits { write: pool.client_write_timeout, idle: pool.client_idle_timeout };
         let (settled, bytes) = {
             let replies = self.replies.borrow();
@@ -126,13 +122,13 @@ impl Session {
         let untaken = || self.stream.borrow().as_ref().and_then(|stream| stream.untaken());
         match self.patience.judge(limits, settled, now, untaken) {
             Some(Verdict::Slow(_)) if !self.broken.get() => {
-                self.pool.cells().client_cut_slow.increment();
+                self.cells.client_cut_slow.increment();
                 self.cut(bytes, "it took nothing for client_write_timeout");
             }
             Some(Verdict::Idle(passed)) if !self.closing.get() => {
                 let (pool, idle_ms) = (&pool.name, passed.as_millis());
                 tracing::debug!(pool, client = self.id, idle_ms, "closing an idle client");
-                self.pool.cells().client_closed_idle.increment();
+                self.cells.client_closed_idle.increment();
                 self.closing.set(true);
                 self.wake();
             }
@@ -142,10 +138,10 @@ impl Session {
 
     /// Ends the session of a client that does not read, and what is held for it.
     fn cut(&self, bytes: usize, reason: &str) {
-        let pool = &self.pool.settings.name;
+        let current = self.pool();
+        let pool = &current.settings.name;
         tracing::debug!(pool, client = self.id, unsent_bytes = bytes, reason, "cutting a client that does not read");
-        let fold = self.shared.common.cut.get(self.pool.index());
-        if let Some(clients) = fold.and_then(|fold| fold.tell(Instant::now())) {
+        if let Some(clients) = current.shared().cut.tell(Instant::now()) {
             tracing::warn!(pool, clients, unsent_bytes = bytes, reason, "cut clients that do not read");
         }
         if let Some(stream) = &*self.stream.borrow() {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{Dialect, Session, redis};
 use crate::backend::{Lost, Request, Requester, Ticket, Time};
 use crate::io::Payload;
+use crate::pool::Pool;
 use crate::protocol::memcached::request::{self as text, Outcome};
 use crate::protocol::redis::commands::{self, Resolved};
 use crate::protocol::redis::request::{self, Arguments};
@@ -24,9 +25,11 @@ impl Session {
         if lost.attempts + 1 >= MOST_ATTEMPTS || lost.deadline.is_some_and(|at| at <= std::time::Instant::now()) {
             return false;
         }
-        self.pool.adopt();
-        let Some(again) = self.again(lost) else { return false };
-        let connection = self.pool.connection(again.place, self.id);
+        // By the newest pool, even if the session itself still waits for the replies of the one before.
+        let pool = self.newest_pool();
+        pool.adopt();
+        let Some(again) = self.again(&pool, lost) else { return false };
+        let connection = pool.connection(again.place, self.id);
         if !connection.has_room() {
             return false;
         }
@@ -39,25 +42,25 @@ impl Session {
         };
         let requester: Rc<dyn Requester> = self.clone();
         connection.send(Some(requester), request, |out, pass| out.push(Payload::Owned(again.bytes), pass));
-        again.capped.iter().for_each(|key| redis::cap_lifetime(&self.pool, connection, key));
+        again.capped.iter().for_each(|key| redis::cap_lifetime(&pool, connection, key));
         true
     }
 
     /// Where all keys of the request are now, and what is to be sent there.
-    fn again(&self, lost: &Lost) -> Option<Again> {
+    fn again(&self, pool: &Pool, lost: &Lost) -> Option<Again> {
         let bytes = &lost.bytes[..];
         match &*self.dialect.borrow() {
             Dialect::Redis(_) => {
                 let mut args = Arguments::default();
-                let Ok(Parsed::Complete(_)) = request::parse(bytes, &self.shared.limits, &mut args) else {
+                let Ok(Parsed::Complete(_)) = request::parse(bytes, &pool.shared().limits, &mut args) else {
                     return None;
                 };
                 let arg = |i| args.get(bytes, i);
                 let Resolved::Command(command) = commands::resolve(args.len(), arg) else { return None };
                 let mut keys = Vec::new();
                 command.keys(args.len(), arg, &mut keys).ok()?;
-                let place = self.common_place(keys.iter().filter_map(|key| arg(*key as usize)))?;
-                if self.pool.is_stand_in(place) {
+                let place = common_place(pool, keys.iter().filter_map(|key| arg(*key as usize)))?;
+                if pool.is_stand_in(place) {
                     command.written_keys(args.len(), arg, &mut keys).ok()?;
                 } else {
                     keys.clear();
@@ -67,12 +70,12 @@ impl Session {
             }
             Dialect::Memcached(_) => {
                 let mut parsed = memcached::Request::default();
-                let Outcome::Complete { .. } = text::parse(bytes, &self.shared.limits, &mut parsed) else {
+                let Outcome::Complete { .. } = text::parse(bytes, &pool.shared().limits, &mut parsed) else {
                     return None;
                 };
-                let place = self.common_place(parsed.keys(bytes))?;
+                let place = common_place(pool, parsed.keys(bytes))?;
                 let mut changed = Vec::new();
-                if let Some(exptime) = super::memcached::capped_exptime(&self.pool, place, &parsed, bytes) {
+                if let Some(exptime) = super::memcached::capped_exptime(pool, place, &parsed, bytes) {
                     parsed.write_with_exptime(bytes, exptime, &mut changed);
                 }
                 let bytes = if changed.is_empty() { lost.bytes.clone() } else { changed.into() };
@@ -80,11 +83,11 @@ impl Session {
             }
         }
     }
+}
 
-    fn common_place<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
-        let place = self.pool.route(keys.next()?).ok()?;
-        keys.all(|key| self.pool.route(key) == Ok(place)).then_some(place)
-    }
+fn common_place<'a>(pool: &Pool, mut keys: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
+    let place = pool.route(keys.next()?).ok()?;
+    keys.all(|key| pool.route(key) == Ok(place)).then_some(place)
 }
 
 /// A request that is sent again.

@@ -12,11 +12,12 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::backend::Endpoint;
-use crate::config::{Settings, default_settings};
-use crate::pool::{Parts, PoolHealth};
-use crate::telemetry::WorkerCells;
+use crate::config::{ServerAddress, Settings, default_settings};
+use crate::discovery::Names;
+use crate::local::LocalServers;
+use crate::pool::{Ground, Tools, Topology};
 
+mod changes;
 mod overload;
 
 /// Nothing here takes longer, unless it hangs.
@@ -42,6 +43,8 @@ fn on_worker_with<F: Future>(pass: Rc<Pass>, test: impl FnOnce(Rc<Pass>) -> F) {
 /// A pool over servers that answer a Redis command with its last argument.
 struct Fixture {
     pool: Rc<Pool>,
+    topology: Topology,
+    ground: Ground,
     shared: Rc<Shared>,
     servers: Rc<Servers>,
     _directory: TempDir,
@@ -122,23 +125,22 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let state = Rc::<Servers>::default();
         state.memcached.set(protocol == Protocol::Memcached);
-        let endpoint = |n: usize| {
+        for (n, server) in settings.pools[index].servers.iter_mut().enumerate() {
             let path = directory.path().join(n.to_string());
             spawn_local(state.clone().serve(UnixListener::bind(&path).unwrap()));
-            Endpoint::Unix(path)
-        };
-        let endpoints: Vec<_> = (0..servers).map(endpoint).collect();
-        let cells = Arc::new(WorkerCells::new(settings.pools.iter().map(|p| p.servers.len())));
-        let mut all = vec![Vec::new(); settings.pools.len()];
-        all[index] = endpoints;
-        let health = PoolHealth::of_all(&settings, &Arc::default());
-        let parts = Parts { settings: &settings, endpoints: &all, health: &health, pass, cells: &cells };
-        let pool = Pool::build_all(&parts).swap_remove(index);
+            server.address = ServerAddress::Unix { path };
+        }
+        // The others' servers are not needed.
+        settings.pools = vec![settings.pools.swap_remove(index)];
+        let names = Names::new(Arc::new(|_| ()), None);
+        let ground = Ground::new(names, LocalServers::new(), Arc::default(), Arc::new(|| ()), 1);
+        let topology = Topology::first(Arc::new(settings.clone()), &ground).unwrap();
+        let (pool, _) = Pool::build(&topology.pools[0], &Tools { worker: 0, pass }, None, None);
         for connection in pool.connections() {
             spawn_local(connection.clone().run());
         }
-        let shared = Shared::new(pass.clone(), &settings, Common::new(&settings, None), 0);
-        Self { pool, shared, servers: state, _directory: directory }
+        let shared = Shared::new(pass.clone(), Common::new(&settings, None), 0);
+        Self { pool, topology, ground, shared, servers: state, _directory: directory }
     }
 
     fn connect(&self) -> (UnixStream, Rc<Session>, JoinHandle<()>) {

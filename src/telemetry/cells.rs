@@ -1,7 +1,7 @@
 //! The cells: plain numbers that one worker writes and anyone may read. A write is a load and a store, both relaxed:
 //! half a nanosecond, no locked instruction.
 //!
-//! Invariant: each cell has one writer, the worker that owns its [`WorkerCells`]; sums are made by the reader.
+//! Invariant: each cell has one writer, the worker that it was made for; sums are made by the reader.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -92,21 +92,4 @@ pub struct PoolCells {
     pub forward_error: Counter,
     /// Pieces of multi-key requests sent to servers.
     pub fragments: Counter,
-    /// In ring order.
-    pub servers: Vec<ServerCells>,
-}
-
-/// Everything one worker counts.
-#[derive(Debug, Default)]
-pub struct WorkerCells {
-    /// In the order of the settings.
-    pub pools: Vec<PoolCells>,
-}
-
-impl WorkerCells {
-    /// Zeroed cells for pools with these numbers of servers.
-    pub fn new(servers: impl IntoIterator<Item = usize>) -> Self {
-        let pool = |n| PoolCells { servers: (0..n).map(|_| ServerCells::default()).collect(), ..PoolCells::default() };
-        Self { pools: servers.into_iter().map(pool).collect() }
-    }
 }

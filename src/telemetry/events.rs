@@ -22,6 +22,16 @@ pub enum What {
     Returning,
     /// The server takes all of its traffic again.
     Readmitted,
+    /// Another configuration is in force.
+    Reloaded,
+    /// A new configuration could not be put in force.
+    ReloadFailed,
+    /// Another process takes over.
+    Upgraded,
+    /// No other process could take over.
+    UpgradeFailed,
+    /// The process ends.
+    Draining,
 }
 
 impl What {
@@ -33,6 +43,11 @@ impl What {
             Self::NotFlushed => "not_flushed",
             Self::Returning => "returning",
             Self::Readmitted => "readmitted",
+            Self::Reloaded => "reloaded",
+            Self::ReloadFailed => "reload_failed",
+            Self::Upgraded => "upgraded",
+            Self::UpgradeFailed => "upgrade_failed",
+            Self::Draining => "draining",
         }
     }
 }
@@ -50,6 +65,14 @@ pub struct Event {
     pub since: Option<SystemTime>,
     /// Of an ejected server: its return at the earliest. Of a returning one: all of its traffic.
     pub until: Option<SystemTime>,
+}
+
+impl Event {
+    /// One that is about no server, but about the whole process.
+    pub fn of_process(what: What, why: String) -> Self {
+        let (pool, server) = (String::new(), String::new());
+        Self { at: SystemTime::now(), pool, server, what, why, since: None, until: None }
+    }
 }
 
 /// The events of the process.
@@ -120,6 +143,11 @@ fn log(event: &Event) {
         What::Readmitted => {
             tracing::info!(pool, server, ejected_since = since, "server is back: it gets all of its requests again")
         }
+        What::Reloaded => tracing::info!(changes = reason, "a new configuration is in force"),
+        What::ReloadFailed => tracing::error!("the configuration was not changed, what is running stays: {reason}"),
+        What::Upgraded => tracing::info!("another process takes over: {reason}"),
+        What::UpgradeFailed => tracing::error!("no other process takes over, this one goes on: {reason}"),
+        What::Draining => tracing::info!("draining: {reason}"),
     }
 }
 

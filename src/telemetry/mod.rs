@@ -5,7 +5,7 @@ mod events;
 mod fold;
 mod logging;
 
-pub use cells::{Counter, Gauge, PoolCells, ServerCells, WorkerCells};
+pub use cells::{Counter, Gauge, PoolCells, ServerCells};
 pub use events::{Event, Events, What, date_and_time, wall_clock};
 pub use fold::Fold;
-pub use logging::{Format, Log};
+pub use logging::{Format, Log, Prepared as PreparedLog};

@@ -5,15 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use super::super::shown;
+use super::choices::Choices;
+use super::fixture::Task;
+use super::ledger::{Ledger, Owed, is_refusal};
+use super::{memcached, redis};
 use outrigger::backend::Expect;
 use outrigger::config::Protocol;
 use outrigger::protocol::{Parsed, memcached as text, redis as resp};
-use tokio::task::JoinHandle;
-
-use super::super::shown;
-use super::choices::Choices;
-use super::ledger::{Ledger, Owed, is_refusal};
-use super::{memcached, redis};
 
 /// Most bytes read at once.
 const READ: usize = 8 * 1024;
@@ -27,7 +26,7 @@ pub struct Client {
     number: usize,
     /// `None`: it has left.
     socket: Option<UnixStream>,
-    session: JoinHandle<()>,
+    session: Task,
     dialogue: Dialogue,
     /// Composed, not sent.
     outbox: Vec<u8>,
@@ -50,7 +49,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(number: usize, protocol: Protocol, (socket, session): (UnixStream, JoinHandle<()>)) -> Self {
+    pub fn new(number: usize, protocol: Protocol, (socket, session): (UnixStream, Task)) -> Self {
         let dialogue = match protocol {
             Protocol::Redis => Dialogue::Redis(redis::Dialogue::default()),
             Protocol::Memcached => Dialogue::Memcached(memcached::Dialogue::default()),
@@ -262,13 +261,13 @@ impl Client {
 
     /// The session is over.
     pub fn is_over(&self) -> bool {
-        (self.closed || self.socket.is_none()) && self.session.is_finished()
+        (self.closed || self.socket.is_none()) && self.session.borrow().is_finished()
     }
 
     pub fn describe(&self) -> String {
         let due: Vec<_> = self.owed.iter().take(3).map(|owed| format!("{:?}", owed.want)).collect();
         let Self { number, last, silent, closed, .. } = self;
-        let (unsent, gone, over) = (self.outbox.len(), self.socket.is_none(), self.session.is_finished());
+        let (unsent, gone, over) = (self.outbox.len(), self.socket.is_none(), self.session.borrow().is_finished());
         format!(
             "client {number}: {unsent} bytes unsent, {} replies due {due:?}, got {}, last {last}, silent {silent}, \
              closed {closed}, gone {gone}, session over {over}",
@@ -282,7 +281,7 @@ impl Client {
     }
 
     /// The session's task, to see whether it panicked.
-    pub fn into_session(self) -> JoinHandle<()> {
+    pub fn into_session(self) -> Task {
         self.session
     }
 }

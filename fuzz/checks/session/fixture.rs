@@ -4,27 +4,38 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use outrigger::backend::Endpoint;
-use outrigger::config::{OnEjected, Protocol, Settings, default_settings};
-use outrigger::io::{Budget, Pass, Stream};
-use outrigger::pool::{Parts, Pool, PoolHealth};
+use outrigger::backend::Connection;
+use outrigger::config::{OnEjected, Protocol, ServerAddress, Settings, default_settings};
+use outrigger::discovery::Names;
+use outrigger::io::{Pass, Stream};
+use outrigger::local::LocalServers;
+use outrigger::pool::{Ground, Pool, Tools, Topology};
 use outrigger::protocol::Limits;
 use outrigger::ring::Distribution;
+use outrigger::session::carried::Carried;
 use outrigger::session::{Common, Session, Shared};
-use outrigger::telemetry::WorkerCells;
+use outrigger::telemetry::ServerCells;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::choices::Choices;
+
+/// Where servers may be when they come and go.
+const PLACES: usize = 4;
+
+/// A session's task; that of the session that goes on where it left, once it has departed.
+pub type Task = Rc<RefCell<JoinHandle<()>>>;
 
 /// How the pool is made.
 pub struct Plan {
@@ -35,6 +46,10 @@ pub struct Plan {
     pub pressed: bool,
     /// Failing servers are ejected, so that keys move.
     pub ejects: bool,
+    /// Servers come and go, and sessions depart.
+    pub changes: bool,
+    /// Servers also move.
+    pub moves: bool,
     /// Send buffer of the proxy towards clients, in bytes; `None`: as the system has it.
     narrow: Option<usize>,
 }
@@ -90,7 +105,19 @@ impl Plan {
             health.max_ejected_percent = choices.pick(&[50, 100]);
             health.on_ejected = choices.pick(&[OnEjected::Rehash, OnEjected::FailFast]);
         }
-        Self { protocol, settings, pressed, ejects, narrow }
+        let (changes, moves) = choices.pick(&[(false, false), (true, false), (true, true)]);
+        if changes {
+            // So many of the places, of which a change takes others; with one server alone there would be other replies.
+            let servers = &mut settings.pools[0].servers;
+            let first = servers[0].clone();
+            servers.resize(2, first);
+        }
+        Self { protocol, settings, pressed, ejects, changes, moves, narrow }
+    }
+
+    /// Where servers are, or may be one day.
+    pub fn places(&self) -> usize {
+        if self.changes { PLACES } else { self.settings.pools[0].servers.len() }
     }
 }
 
@@ -141,90 +168,188 @@ pub async fn settle() {
 /// The part of the proxy that is checked.
 pub struct Proxy {
     pub pool: Rc<Pool>,
+    pass: Rc<Pass>,
+    ground: Ground,
+    topology: Topology,
+    places: Vec<ServerAddress>,
+    /// Of the process that accepts clients now.
     shared: Rc<Shared>,
-    budget: Arc<Budget>,
-    connections: Vec<JoinHandle<()>>,
+    common: Arc<Common>,
+    departing: Vec<Receiver<(Carried, OwnedFd)>>,
+    /// Those that leave included.
+    connections: Vec<(Rc<Connection>, JoinHandle<()>)>,
+    /// Of every server that there has been.
+    cells: Vec<Arc<ServerCells>>,
     narrow: Option<usize>,
-    sessions: u64,
+    /// By number, less one.
+    sessions: Vec<(Rc<Session>, Task)>,
 }
 
 impl Proxy {
     /// The proxy, and the listeners of its servers.
     pub fn start(plan: &Plan, pass: &Rc<Pass>, common: Arc<Common>) -> (Self, Vec<UnixListener>) {
-        let settings = &plan.settings;
-        let servers = &settings.pools[0].servers;
-        let (listeners, endpoints): (Vec<_>, Vec<_>) = servers.iter().map(|_| listen()).unzip();
-        let cells = Arc::new(WorkerCells::new([servers.len()]));
-        let health = PoolHealth::of_all(settings, &Arc::default());
-        let parts = Parts { settings, endpoints: &[endpoints], health: &health, pass, cells: &cells };
-        let pool = Pool::build_all(&parts).remove(0);
-        let connections = pool.connections().map(|connection| spawn_local(connection.clone().run())).collect();
-        let budget = common.budget.clone();
-        let shared = Shared::new(pass.clone(), settings, common, 0);
-        (Self { pool, shared, budget, connections, narrow: plan.narrow, sessions: 0 }, listeners)
+        let mut settings = plan.settings.clone();
+        let (listeners, places): (Vec<_>, Vec<_>) = (0..plan.places()).map(|_| listen()).unzip();
+        for (index, (server, place)) in settings.pools[0].servers.iter_mut().zip(&places).enumerate() {
+            server.address = place.clone();
+            if plan.changes {
+                server.name = format!("server{index}");
+            }
+        }
+        let names = Names::new(Arc::new(|_| ()), None);
+        let ground = Ground::new(names, LocalServers::new(), Arc::default(), Arc::new(|| ()), 1);
+        let topology = Topology::first(Arc::new(settings), &ground).expect("no in-process servers");
+        let (pool, moved) = Pool::build(&topology.pools[0], &Tools { worker: 0, pass }, None, None);
+        let shared = Shared::new(pass.clone(), common.clone(), 0);
+        let (departing, connections, cells, sessions) = Default::default();
+        let (pass, narrow) = (pass.clone(), plan.narrow);
+        let mut proxy = Self {
+            pool,
+            pass,
+            ground,
+            topology,
+            places,
+            shared,
+            common,
+            departing,
+            connections,
+            cells,
+            narrow,
+            sessions,
+        };
+        proxy.run(moved.new);
+        (proxy, listeners)
+    }
+
+    fn run(&mut self, connections: Vec<Rc<Connection>>) {
+        let run = |connection: Rc<Connection>| (connection.clone(), spawn_local(connection.run()));
+        self.connections.extend(connections.into_iter().map(run));
+        self.cells.extend(self.pool.shared().servers.iter().map(|server| server.cells[0].clone()));
     }
 
     /// A client's end of a new session, and the session's task.
-    pub fn connect(&mut self) -> (UnixStream, JoinHandle<()>) {
+    pub fn connect(&mut self) -> (UnixStream, Task) {
         let (theirs, ours) = UnixStream::pair().expect("a pair of sockets");
         let narrow = |bytes| socket2::SockRef::from(&ours).set_send_buffer_size(bytes).expect("a send buffer");
         self.narrow.into_iter().for_each(narrow);
         for end in [&theirs, &ours] {
             end.set_nonblocking(true).expect("non-blocking");
         }
-        self.sessions += 1;
-        let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).expect("a stream"));
-        let session = Session::new(self.sessions, stream, self.pool.clone(), self.shared.clone());
-        (theirs, spawn_local(session.run()))
+        let session = self.session(self.sessions.len() as u64 + 1, ours);
+        let task = Rc::new(RefCell::new(spawn_local(session.clone().run())));
+        self.sessions.push((session, task.clone()));
+        (theirs, task)
+    }
+
+    fn session(&self, number: u64, socket: UnixStream) -> Rc<Session> {
+        let stream = Stream::Unix(tokio::net::UnixStream::from_std(socket).expect("a stream"));
+        Session::new(number, stream, self.pool.clone(), self.shared.clone())
+    }
+
+    /// Other servers, in other places, or other numbers of connections; then all go by that, as they do in a worker.
+    pub fn change(&mut self, plan: &Plan, choices: &mut Choices<'_>) {
+        let mut settings = Settings::clone(&self.topology.settings);
+        let (pool, count) = (&mut settings.pools[0], 2 + choices.below(PLACES - 1));
+        let (first, model) = (choices.below(PLACES), pool.servers[0].clone());
+        pool.servers = (0..count).map(|_| model.clone()).collect();
+        let moved = if plan.moves { choices.below(4) } else { 0 };
+        for (index, server) in pool.servers.iter_mut().enumerate() {
+            // Of those that stay, some are somewhere else.
+            server.name = format!("server{}", (first + index) % PLACES);
+            server.address = self.places[(first + index + moved) % PLACES].clone();
+        }
+        pool.servers.sort_by(|one, other| one.name.cmp(&other.name));
+        pool.server_connections = choices.pick(&[1, 1, 2, 3]);
+        let next = self.topology.next(Arc::new(settings), &self.ground).expect("no in-process servers");
+        next.take_over(&self.topology);
+        let tools = Tools { worker: 0, pass: &self.pass };
+        let (pool, moved) = Pool::build(&next.pools[0], &tools, None, Some(&self.pool));
+        (self.topology, self.pool) = (next, pool);
+        super::trace(|| format!("change: {:?}", self.pool.settings.servers));
+        self.run(moved.new);
+        let running = self.sessions.iter().filter(|(_, task)| !task.borrow().is_finished());
+        running.for_each(|(session, _)| session.adopt(self.pool.clone()));
+        moved.leaving.iter().for_each(|connection| connection.leave());
+    }
+
+    /// Another process takes this one's place.
+    pub fn depart(&mut self) {
+        super::trace(|| "depart".into());
+        let (departure, departing) = channel();
+        self.shared.depart(departure);
+        self.departing.push(departing);
+        self.shared = Shared::new(self.pass.clone(), self.common.clone(), 0);
+        self.sessions.iter().for_each(|(session, _)| session.wake());
+    }
+
+    /// Sessions that have departed go on.
+    pub fn arrive(&mut self) {
+        let departed: Vec<_> = self.departing.iter().flat_map(Receiver::try_iter).collect();
+        for (carried, socket) in departed {
+            super::trace(|| format!("arrives: {carried:?}"));
+            let session = self.session(carried.id, socket.into());
+            session.restore(&carried);
+            let (known, task) = &mut self.sessions[carried.id as usize - 1];
+            *known = session.clone();
+            *task.borrow_mut() = spawn_local(session.run());
+        }
     }
 
     /// What a worker does when a server was ejected, and at every tick of its clock: connections that wait go on.
-    pub fn tick(&self) {
-        for connection in self.pool.connections() {
+    pub fn tick(&mut self) {
+        self.arrive();
+        for (connection, _) in &self.connections {
             // Nothing here has a deadline but the waits between attempts to connect, which are over at once.
             let _ = connection.check_deadlines(Instant::now());
         }
     }
 
-    /// Requests that connections to this server have not seen answered.
+    /// Requests that connections to this server have not seen answered; where servers move, that any have not.
     pub fn in_flight(&self, server: usize) -> usize {
-        let name = &self.pool.settings.servers[server].name;
-        let theirs = self.pool.connections().filter(|connection| connection.server().name == *name);
+        let name = self.pool.settings.servers.get(server).map(|server| &server.name);
+        let anywhere = self.places.len() == PLACES;
+        let all = self.connections.iter().map(|(connection, _)| connection);
+        let theirs = all.filter(|connection| anywhere || Some(&connection.server().name) == name);
         theirs.map(|connection| connection.in_flight()).sum()
     }
 
     pub fn limits(&self) -> &Limits {
-        &self.shared.limits
+        &self.pool.shared().limits
     }
 
-    /// A connection's task never ends, except by a panic.
+    /// A connection's task never ends while the connection is wanted, except by a panic.
     pub fn is_alive(&self) -> bool {
-        self.connections.iter().all(|task| !task.is_finished())
+        self.connections.iter().all(|(connection, task)| !task.is_finished() || connection.is_over())
     }
 
     pub fn describe(&self) -> String {
         let cells = self.pool.cells();
-        let retries: u64 = cells.servers.iter().map(|server| server.server_retries.get()).sum();
+        let retries: u64 = self.cells.iter().map(|server| server.server_retries.get()).sum();
         let (errors, refused) = (cells.forward_error.get(), cells.client_refused_overload.get());
         let (ejections, cut) = (self.pool.health().ejections(), cells.client_cut_overload.get());
         format!("{ejections} ejections, {retries} retries, {errors} errors, {refused} refused, {cut} cut")
     }
 
+    fn has_left(&self, connection: &Rc<Connection>) -> bool {
+        !self.pool.connections().any(|current| Rc::ptr_eq(current, connection))
+    }
+
     /// When no session is left and nothing is in flight, all counts say so.
     pub fn is_at_rest(&self) -> bool {
         let cells = self.pool.cells();
-        let queues = |server: &outrigger::telemetry::ServerCells| {
+        let queues = |server: &ServerCells| {
             [&server.in_queue, &server.in_queue_bytes, &server.out_queue, &server.out_queue_bytes]
                 .map(|gauge| gauge.get())
         };
         cells.client_connections.get() == 0
-            && self.budget.total() == 0
-            && cells.servers.iter().all(|server| queues(server) == [0; 4])
+            && self.common.budget.total() == 0
+            && self.cells.iter().all(|server| queues(server) == [0; 4])
+            && self.connections.iter().all(|(connection, task)| !self.has_left(connection) || task.is_finished())
     }
 }
 
 /// A listener that no file stands for, and how connections find it.
-fn listen() -> (UnixListener, Endpoint) {
+fn listen() -> (UnixListener, ServerAddress) {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("outrigger-fuzz-{}-{number}", std::process::id());
@@ -234,5 +359,5 @@ fn listen() -> (UnixListener, Endpoint) {
         Ok(listener)
     };
     let path = [b"\0", name.as_bytes()].concat();
-    (bind().expect("a listener"), Endpoint::Unix(OsStr::from_bytes(&path).into()))
+    (bind().expect("a listener"), ServerAddress::Unix { path: OsStr::from_bytes(&path).into() })
 }

@@ -75,16 +75,31 @@ pub struct Ledger {
     pub quiet: bool,
     /// The process may hold little.
     pub pressed: bool,
-    /// Servers that fail are ejected, so that any server may be asked for any key.
+    /// Servers that fail are ejected, or the topology changes, so that any server may be asked for any key.
     pub shifting: bool,
+    /// Servers that fail are ejected, or move to where others were: then writes of other keys may overtake one another on
+    /// their way to one place.
+    pub unordered: bool,
 }
 
 impl Ledger {
     pub fn new(pool: Rc<Pool>, limits: Limits, plan: &Plan) -> Self {
-        let (pressed, shifting) = (plan.pressed, plan.ejects);
-        let conduct = vec![Conduct::default(); pool.servers()];
+        let (pressed, shifting) = (plan.pressed, plan.ejects || plan.changes);
+        let unordered = plan.ejects || plan.moves;
+        let conduct = vec![Conduct::default(); plan.places()];
         let ring = Ring::build(pool.settings.distribution, &pool.settings.ring_servers(), |_| true);
-        Self { pool, limits, ring, conduct, tokens: BTreeMap::new(), damaged: false, quiet: false, pressed, shifting }
+        Self {
+            pool,
+            limits,
+            ring,
+            conduct,
+            tokens: BTreeMap::new(),
+            damaged: false,
+            quiet: false,
+            pressed,
+            shifting,
+            unordered,
+        }
     }
 
     /// The server of a key; the pool is not asked, since that counts as traffic.
@@ -114,7 +129,7 @@ impl Ledger {
 
     /// The writes of one client come in their order.
     pub fn in_order(&mut self, server: usize, key: &[u8], request: &[u8]) {
-        let Some((client, number)) = numbers(key).filter(|_| !self.damaged && !self.shifting) else { return };
+        let Some((client, number)) = numbers(key).filter(|_| !self.damaged && !self.unordered) else { return };
         let last = self.conduct[server].last_write.entry(client).or_default();
         let request = super::super::shown(request);
         assert!(*last <= number, "server {server} got write {number} of client {client} after {last}: {request}");
@@ -188,8 +203,11 @@ impl Owed {
     fn is_excused(&self, reply: &[u8], ledger: &Ledger) -> bool {
         let pool = &ledger.pool.settings;
         self.servers.iter().any(|(server, known)| {
-            let place = format!("(pool {}, server {})\r\n", pool.name, pool.servers[*server].name);
-            let named = reply.ends_with(place.as_bytes())
+            // Where keys move, and servers with them, any of them may be it.
+            let own = (!ledger.shifting).then(|| format!("{})\r\n", pool.servers[*server].name));
+            let text = String::from_utf8_lossy(reply);
+            let place = text.rsplit_once(&format!("(pool {}, server ", pool.name));
+            let named = place.is_some_and(|(_, name)| own.is_none_or(|own| own == name))
                 && (reply.starts_with(b"-ERR ") || reply.starts_with(b"SERVER_ERROR "));
             let own = reply.starts_with(super::memcached::OUT_OF_STEP);
             ledger.conduct[*server].faults > *known && (named || own)

@@ -73,7 +73,7 @@ fn whole(request: &Request, bytes: &[u8], ledger: &Ledger) -> Fate {
         _ => Want::Exact(asked.reply()),
     };
     let owners: Vec<usize> = match verb {
-        Verb::FlushAll => (0..ledger.pool.servers()).collect(),
+        Verb::FlushAll => (0..ledger.conduct.len()).collect(),
         _ => asked.keys.iter().map(|key| ledger.owner(key)).collect(),
     };
     let tokens = match verb {

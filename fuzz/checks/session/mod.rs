@@ -4,7 +4,7 @@
 //! ```text
 //!   input ──► plan: protocol, servers, limits
 //!         └─► steps: a client composes, damages, sends a piece, reads, leaves; a server reads, answers a piece, closes,
-//!                    sends garbage or a reply too many
+//!                    sends garbage or a reply too many; the topology changes, sessions depart
 //!   client ◄──► session ── pool ── connection ◄──► server          one thread; between two steps the proxy runs
 //!     │ what it is owed: a function of its request (`redis`, `memcached`)     │
 //!     └────────────── the ledger: what was sent to whom ──────────────────────┘
@@ -17,6 +17,7 @@
 //! - a server gets only requests that a client sent, on the server of their keys, a write once, the writes of one client
 //!   in their order;
 //! - when failing servers are ejected, another server may be asked, but a write still comes once;
+//! - when servers come, go and move, and sessions go on in another process, nothing is lost, swapped or late for that;
 //! - when the process may hold little, a request may be refused for that, and a client cut;
 //! - a connection on which a reply made no sense is closed;
 //! - when servers answer again and all is sent, nothing is owed to anybody, and every queue is empty.

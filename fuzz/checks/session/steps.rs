@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use outrigger::io::Pass;
 use outrigger::session::Common;
+use tokio::task::spawn_local;
 
 use super::choices::Choices;
 use super::client::Client;
@@ -75,6 +76,10 @@ impl Run {
                 server.read(&mut self.ledger);
                 server.answer(choices);
             }
+            24 | 25 if plan.changes => match choices.below(8) {
+                0 => self.proxy.depart(),
+                _ => self.proxy.change(plan, choices),
+            },
             23..=25 => self.settle().await,
             26 => {
                 client.damage(choices, &mut self.ledger);
@@ -98,6 +103,7 @@ impl Run {
                 _ => server.misbehave(Mischief::OutOfStep, choices, &self.proxy, &mut self.ledger),
             },
         }
+        self.proxy.arrive();
         for _ in 0..what >> 6 {
             fixture::one_pass().await;
         }
@@ -167,7 +173,8 @@ impl Run {
 
     async fn check_the_end(self) {
         for client in self.clients {
-            client.into_session().await.expect("a session panicked");
+            let session = client.into_session();
+            session.replace(spawn_local(async {})).await.expect("a session panicked");
         }
         assert!(self.proxy.is_alive(), "a connection's task has ended");
         super::trace(|| self.proxy.describe());

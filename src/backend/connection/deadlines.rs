@@ -16,8 +16,8 @@ impl Connection {
     /// When a request must be answered.
     pub(super) fn deadline(&self, time: Time) -> Option<Instant> {
         match time {
-            Time::Usual => self.server.timeout.map(|t| self.pass.now() + t),
-            Time::Slow => self.server.slow_timeout.map(|t| self.pass.now() + t),
+            Time::Usual => self.server().timeout.map(|t| self.pass.now() + t),
+            Time::Slow => self.server().slow_timeout.map(|t| self.pass.now() + t),
             Time::Until(deadline) => deadline,
         }
     }
@@ -34,7 +34,7 @@ impl Connection {
     pub fn check_deadlines(&self, now: Instant) -> bool {
         let by = self.connect_by.get();
         if by.is_some_and(|by| by <= now) {
-            let limit = self.server.connect_timeout.unwrap_or_default();
+            let limit = self.server().connect_timeout.unwrap_or_default();
             self.give_up(Reason::ConnectTimedOut(limit.as_millis()));
         }
         self.expire(now);
@@ -48,7 +48,7 @@ impl Connection {
         let in_flight = self.in_flight.borrow();
         let (some, expired, stuck) = (!in_flight.is_empty(), in_flight.has_expired(), in_flight.is_stuck());
         drop(in_flight);
-        if some && self.health.is_ejected() {
+        if some && self.health().is_ejected() {
             return self.give_up(Reason::Ejected);
         }
         if !self.is_up() {
@@ -58,10 +58,10 @@ impl Connection {
             }
             return;
         }
-        let Server { timeout, slow_timeout, .. } = &*self.server;
+        let Server { timeout, slow_timeout, .. } = *self.server();
         // Since when nothing has come, and how long that may last.
         let roused = self.roused.get().zip(timeout.map(|limit| limit / 2));
-        let stuck = timeout.or(*slow_timeout).filter(|_| stuck).map(|limit| (self.heard.get(), limit));
+        let stuck = timeout.or(slow_timeout).filter(|_| stuck).map(|limit| (self.heard.get(), limit));
         let silent = [roused, stuck].into_iter().flatten().find(|(since, limit)| *since + *limit <= now);
         if let Some((_, limit)) = silent {
             self.give_up(Reason::Silent(limit.as_millis()));
@@ -84,21 +84,24 @@ impl Connection {
         let reason = &reasons[usize::from(first.slow)];
         // One that had been elsewhere before was late when it came.
         let own = overdue.iter().filter(|request| request.attempts == 0);
-        if let Some(begun) = own.map(|request| self.begun(request.deadline, request.slow)).max() {
-            self.health.failed(begun, reason, "no reply in time");
+        if let Some(begun) = own.map(|request| self.begun(request.deadline, request.slow)).max()
+            && self.is_telling()
+        {
+            self.health().failed(begun, reason, "no reply in time");
         }
+        let server = self.server.borrow().clone();
         for request in overdue {
-            self.cells().server_timedout.increment();
+            self.cells.server_timedout.increment();
             if let Some(requester) = request.requester {
-                requester.fail(request.ticket, &self.failure(&reasons[usize::from(request.slow)]));
+                requester.fail(request.ticket, &server.failure(&reasons[usize::from(request.slow)]));
             }
         }
     }
 
     /// How long a request may take.
     fn limit(&self, slow: bool) -> Duration {
-        let Server { timeout, slow_timeout, .. } = &*self.server;
-        let limit = if slow { slow_timeout.or(*timeout) } else { timeout.or(*slow_timeout) };
+        let Server { timeout, slow_timeout, .. } = *self.server();
+        let limit = if slow { slow_timeout.or(timeout) } else { timeout.or(slow_timeout) };
         limit.unwrap_or_default()
     }
 

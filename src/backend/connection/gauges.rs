@@ -23,7 +23,7 @@ impl Connection {
             unanswered_bytes: in_flight.bytes().saturating_sub(unwritten_bytes),
         };
         let before = self.counted.replace(now);
-        let cells = self.cells();
+        let cells = &self.cells;
         cells.in_queue.add(now.unwritten.wrapping_sub(before.unwritten));
         cells.in_queue_bytes.add(now.unwritten_bytes.wrapping_sub(before.unwritten_bytes));
         cells.out_queue.add(now.unanswered.wrapping_sub(before.unanswered));

@@ -17,7 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Ticket};
+use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Server, Ticket};
 use crate::backend::in_flight::Taken;
 use crate::health::Backoff;
 use crate::io::Stream;
@@ -67,6 +67,15 @@ impl Recovery {
         self.unheard.set(self.unheard.get() + 1);
     }
 
+    /// Nothing that was learnt applies any more.
+    pub(super) fn start_anew(&self, max_delay: Duration) {
+        let fresh = Self::new(max_delay);
+        *self.backoff.borrow_mut() = fresh.backoff.into_inner();
+        *self.reason.borrow_mut() = None;
+        self.retry_at.set(None);
+        self.unheard.set(0);
+    }
+
     pub(super) fn heard(&self) {
         if self.unheard.replace(0) > 0 {
             self.backoff.borrow_mut().reset();
@@ -99,7 +108,7 @@ impl Connection {
     /// No attempt to connect is to be made yet.
     pub(super) fn is_backing_off(&self) -> bool {
         let Some(until) = self.recovery.retry_at.get() else { return false };
-        if self.pass.now() < until && self.recovery.recoveries.get() == self.health.recoveries() {
+        if self.pass.now() < until && self.recovery.recoveries.get() == self.health().recoveries() {
             return true;
         }
         self.recovery.retry_at.set(None);
@@ -126,13 +135,13 @@ impl Connection {
 
     /// Nothing of what is queued was written, and after a few more failures like this one others may have its keys.
     fn is_worth_waiting(&self, reason: &Reason) -> bool {
-        reason.is_failure() && !self.health.is_ejected() && self.health.may_be_ejected()
+        reason.is_failure() && !self.health().is_ejected() && self.health().may_be_ejected()
     }
 
     /// Tries again when the wait is over and somebody has asked. True while that is to come.
     pub(super) fn reconnect_when_due(&self, now: Instant) -> bool {
         let Some(until) = self.recovery.retry_at.get().filter(|_| self.recovery.wanted.get()) else { return false };
-        if until <= now && !self.health.is_ejected() {
+        if until <= now && !self.health().is_ejected() {
             self.recovery.retry_at.set(None);
             self.eager.set(true);
             self.wake();
@@ -145,20 +154,23 @@ impl Connection {
         let delay = self.recovery.backoff.borrow_mut().next();
         self.recovery.retry_at.set(Some(Instant::now() + delay));
         self.recovery.wanted.set(false);
-        self.recovery.recoveries.set(self.health.recoveries());
+        self.recovery.recoveries.set(self.health().recoveries());
         *self.recovery.reason.borrow_mut() = Some(reason);
     }
 
     pub(super) fn not_connected(&self, begun: Instant, reason: Reason) {
-        if reason == Reason::Ejected {
-            return self.fail_queued(&self.last_reason());
+        match reason {
+            Reason::Ejected => return self.fail_queued(&self.last_reason()),
+            // What is queued goes to where the server is now; or nothing is queued.
+            Reason::Moved | Reason::Removed => return,
+            _ => {}
         }
-        self.cells().server_err.increment();
+        self.cells.server_err.increment();
         self.back_off(reason.clone());
         if reason.is_failure() {
-            self.health.failed(begun, &reason, "cannot connect");
+            self.health().failed(begun, &reason, "cannot connect");
         } else if let Some(attempts) = self.recovery.blameless.tell(begun) {
-            let (pool, server) = (&self.server.pool, &self.server.name);
+            let Server { pool, name: server, .. } = &*self.server();
             tracing::warn!(pool, server, %reason, attempts, "cannot connect, through no fault of the server");
         }
         let waited = !self.in_flight.borrow().is_empty();
@@ -181,23 +193,24 @@ impl Connection {
         *self.inbound.borrow_mut() = Inbound::default();
         *self.measure.borrow_mut() = Measure::default();
         self.roused.set(None);
-        let cells = self.cells();
+        let cells = &self.cells;
         cells.server_connections.sub(1);
         match reason {
             Reason::Closed => cells.server_eof.increment(),
             Reason::Moved => {}
             _ => cells.server_err.increment(),
         }
-        let (pool, server) = (&self.server.pool, &self.server.name);
+        let description = self.server.borrow().clone();
+        let Server { pool, name: server, .. } = &*description;
         if reason == Reason::Closed && self.in_flight.borrow().is_empty() {
             tracing::debug!(pool, server, "server closed an idle connection");
             // Of a request that was answered before all of it was written, the rest is left.
             self.sort(|_| Fate::Fails);
             return self.wake_waiting();
         }
-        if reason.is_failure() {
+        if reason.is_failure() && self.is_telling() {
             let begun = self.recovery.begun.get().unwrap_or_else(Instant::now);
-            self.health.failed(begun, &reason, "connection lost");
+            self.health().failed(begun, &reason, "connection lost");
         } else {
             tracing::debug!(pool, server, %reason, "connection given up");
         }
@@ -206,8 +219,9 @@ impl Connection {
         if in_circles {
             self.back_off(reason.clone());
         }
-        let (ejected, now) = (self.health.is_ejected(), Instant::now());
-        let gone = self.sort(|asked| match ejected || !in_circles {
+        let (ejected, now) = (self.health().is_ejected(), Instant::now());
+        let for_good = in_circles || reason == Reason::Removed;
+        let gone = self.sort(|asked| match ejected || !for_good {
             true => self.fate_of_lost(asked, ejected, now),
             false => Fate::Fails,
         });
@@ -223,22 +237,22 @@ impl Connection {
             return if ejected { Fate::Offered } else { Fate::Stays };
         }
         // With less than that left it would time out at a server that is well.
-        let needed = self.server.timeout.unwrap_or_default() / 8;
+        let needed = self.server().timeout.unwrap_or_default() / 8;
         let in_time = entry.deadline.is_none_or(|deadline| deadline > now + needed);
         if entry.kept == 0 || entry.attempts > 0 || !in_time {
             return Fate::Fails;
         }
-        if !self.health.may_repeat() {
-            self.cells().server_retries_denied.increment();
+        if !self.health().may_repeat() {
+            self.cells.server_retries_denied.increment();
             return Fate::Fails;
         }
-        self.cells().server_retries.increment();
+        self.cells.server_retries.increment();
         if ejected { Fate::Offered } else { Fate::Again }
     }
 
     /// Fails everything that is queued; nothing of it was written.
     pub(super) fn fail_queued(&self, reason: &Reason) {
-        let ejected = self.health.is_ejected();
+        let ejected = self.health().is_ejected();
         let gone = self.sort(|asked| {
             let untouched = asked.written == 0 && !asked.entry.expired;
             if ejected && untouched { Fate::Offered } else { Fate::Fails }
@@ -250,6 +264,9 @@ impl Connection {
         // Their requesters have been told.
         self.sort(|asked| if asked.entry.expired { Fate::Fails } else { Fate::Stays });
         self.wake_waiting();
+        if self.may_end() {
+            self.wake();
+        }
     }
 
     /// Takes both queues apart and puts back, in their order, those requests that remain.
@@ -304,8 +321,9 @@ impl Connection {
     }
 
     fn tell(&self, gone: Vec<Gone>, reason: &Reason) {
+        let server = self.server.borrow().clone();
         for Gone { requester, ticket, lost } in gone {
-            let failure = Failure { lost: lost.as_ref(), ..self.failure(reason) };
+            let failure = Failure { lost: lost.as_ref(), ..server.failure(reason) };
             requester.fail(ticket, &failure);
         }
         self.wake_waiting();

@@ -33,23 +33,26 @@ impl Connection {
 
     /// Whether a reply says that the server cannot serve now.
     fn is_failure_reply(&self, expect: Expect, reply: &[u8]) -> bool {
-        if expect != Expect::Resp || reply.first() != Some(&b'-') || self.server.failure_replies.is_empty() {
+        if expect != Expect::Resp || reply.first() != Some(&b'-') || self.server().failure_replies.is_empty() {
             return false;
         }
         let Some(word) = redis::response::error_word(reply) else { return false };
-        self.server.failure_replies.iter().any(|listed| listed.as_bytes() == word)
+        self.server().failure_replies.iter().any(|listed| listed.as_bytes() == word)
     }
 
     /// Tells what the replies of one read have shown.
     pub(super) fn tell_signs(&self, signs: Signs) {
+        if !self.is_telling() {
+            return;
+        }
         if let Some((words, begun)) = signs.refused {
-            self.health.failed(begun, &Reason::NotReady(words), "the server is not ready");
+            self.health().failed(begun, &Reason::NotReady(words), "the server is not ready");
         }
         if signs.heard {
             self.recovery.heard();
         }
         if signs.answered {
-            self.health.answered();
+            self.health().answered();
         }
     }
 }

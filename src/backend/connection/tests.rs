@@ -17,6 +17,7 @@ use crate::backend::{Endpoint, Login};
 use crate::io::{Payload, Ticker};
 use crate::protocol::Limits;
 
+mod changes;
 mod failures;
 
 /// Nothing here takes longer, unless it hangs.
@@ -161,15 +162,11 @@ fn describe(path: PathBuf) -> Server {
 fn connection(pass: &Rc<Pass>, path: PathBuf, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
     let mut server = describe(path);
     change(&mut server);
-    Connection::new(Rc::new(server), Rc::<Health>::default(), pass.clone(), cells(), (0, 0))
+    Connection::new(Arc::new(server), Rc::<Health>::default(), pass.clone(), Arc::default())
 }
 
 fn connection_of(pass: &Rc<Pass>, path: PathBuf, health: Rc<Health>) -> Rc<Connection> {
-    Connection::new(Rc::new(describe(path)), health, pass.clone(), cells(), (0, 0))
-}
-
-fn cells() -> Arc<WorkerCells> {
-    Arc::new(WorkerCells::new([1]))
+    Connection::new(Arc::new(describe(path)), health, pass.clone(), Arc::default())
 }
 
 /// Drives a connection and watches its deadlines, as a worker does for all of its connections.

@@ -167,7 +167,8 @@ fn act(queue: &mut InFlight<u64>, model: &mut Model, act: Act, start: Instant) {
 fn check(queue: &InFlight<u64>, model: &Model, start: Instant) {
     assert_eq!(queue.len(), model.asked.len());
     assert_eq!(queue.unwritten(), model.unwritten());
-    assert_eq!(queue.is_amid_request(), model.asked.iter().any(|a| a.written > 0 && a.written < a.bytes));
+    let amid = model.asked.iter().find(|a| a.written > 0 && a.written < a.bytes);
+    assert_eq!(queue.rest_of_request(), amid.map_or(0, |a| a.bytes - a.written));
     assert_eq!(queue.bytes(), model.asked.iter().map(|a| a.bytes as u64).sum::<u64>());
     assert_eq!(queue.has_expired(), model.asked.iter().any(|a| a.given_up));
     let soonest = model.asked.iter().filter(|a| !a.given_up).map(|a| start + Duration::from_secs(a.deadline)).min();

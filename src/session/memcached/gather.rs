@@ -24,7 +24,7 @@ struct Fragment {
 impl Request<'_, '_> {
     /// A miss needs no fragment: a key whose value does not come back was not found.
     pub(super) fn gather(&mut self) -> Step {
-        let pool = &self.session.pool;
+        let pool = self.pool;
         let mut fragments: Vec<Fragment> = Vec::new();
         // By server: the index of its fragment.
         let mut places = vec![usize::MAX; pool.places()];
@@ -67,7 +67,7 @@ impl Request<'_, '_> {
         let line = Bytes::copy_from_slice(&self.input.bytes()[..self.length]);
         let gather = Gather { parts: Parts::new(fragments.len()), line, order };
         let ticket = session.replies.borrow_mut().reserve_merge(Box::new(gather));
-        session.pool.cells().fragments.add(fragments.len() as u64);
+        session.cells.fragments.add(fragments.len() as u64);
         for (part, fragment) in fragments.iter().enumerate() {
             let requester: Rc<dyn Requester> = session.clone();
             let ticket = Ticket { part: part as u32, ..ticket };
@@ -96,7 +96,7 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.refuse();
         }
-        let pool = &session.pool;
+        let pool = self.pool;
         let aways: Vec<Option<Away>> = (0..pool.places()).map(|place| pool.away(place)).collect();
         let asked = |place: &usize| aways[*place].is_none();
         if let Some(full) = (0..aways.len()).filter(asked).map(|p| self.connection(p)).find(|c| !c.has_room()) {
@@ -110,8 +110,9 @@ impl Request<'_, '_> {
                 self.settle_flush(place, *away, part);
                 continue;
             }
-            let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
-            self.connection(place).send(requester, self.sent(part.unwrap_or_default()), |out, pass| {
+            let requester: Rc<dyn Requester> = session.clone();
+            let part = part.unwrap_or_else(|| session.unheard());
+            self.connection(place).send(Some(requester), self.sent(part), |out, pass| {
                 let (before, after) = self.parsed.forward_parts(self.input.bytes());
                 let out = out.tail(pass);
                 out.extend_from_slice(before);
@@ -126,7 +127,7 @@ impl Request<'_, '_> {
     fn settle_flush(&self, place: usize, away: Away, part: Option<Ticket>) {
         let Some(part) = part else { return };
         // With a delay it is also about what is stored after the return.
-        if self.session.pool.is_flushed_on_return(place) && self.parsed.exptime.is_none() {
+        if self.pool.is_flushed_on_return(place) && self.parsed.exptime.is_none() {
             return self.session.settle_part(part, Ok(replies::OK));
         }
         let mut error = Vec::new();

@@ -12,8 +12,9 @@ mod stats;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::carried;
 use super::{Scratch, Session, Step};
-use crate::backend::{self, Connection, Expect, Failure, Requester, Ticket};
+use crate::backend::{self, Connection, Expect, Failure, Ticket};
 use crate::io::{Input, Payload};
 use crate::pool::{Away, Pool};
 use crate::protocol::memcached::lifetime::Cap;
@@ -34,9 +35,22 @@ pub(super) struct State {
     discard: u64,
 }
 
+impl State {
+    /// What goes along to another process.
+    pub(super) fn carried(&self) -> carried::Memcached {
+        carried::Memcached { discard: self.discard }
+    }
+
+    /// What has come along.
+    pub(super) fn restored(state: &carried::Memcached) -> Self {
+        Self { discard: state.discard }
+    }
+}
+
 /// One request on its way through the session.
 struct Request<'a, 'b> {
     session: &'a Rc<Session>,
+    pool: &'a Rc<Pool>,
     parsed: &'a Parsed,
     input: &'a mut Input<'b>,
     /// Its length in the input.
@@ -44,7 +58,13 @@ struct Request<'a, 'b> {
 }
 
 /// Takes the request at the front of the input.
-pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scratch, input: &mut Input<'_>) -> Step {
+pub(super) fn step(
+    session: &Rc<Session>,
+    pool: &Rc<Pool>,
+    state: &mut State,
+    scratch: &mut Scratch,
+    input: &mut Input<'_>,
+) -> Step {
     if state.discard > 0 {
         let now = state.discard.min(input.bytes().len() as u64);
         input.skip(now as usize);
@@ -52,8 +72,8 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
         return Step::Next;
     }
     let parsed = &mut scratch.text;
-    match request::parse(input.bytes(), &session.shared.limits, parsed) {
-        Outcome::Complete { consumed } => Request { session, parsed, input, length: consumed }.dispatch(),
+    match request::parse(input.bytes(), &pool.shared().limits, parsed) {
+        Outcome::Complete { consumed } => Request { session, pool, parsed, input, length: consumed }.dispatch(),
         Outcome::Incomplete { need } if session.refuses_half(input.bytes().len()) => {
             if !parsed.noreply {
                 session.answer(|out| write_overload(out, session));
@@ -77,7 +97,7 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
             Step::Next
         }
         Outcome::Fatal { reply } => {
-            session.pool.cells().client_err.increment();
+            session.cells.client_err.increment();
             session.answer(|out| reply.write(out));
             Step::Close
         }
@@ -165,7 +185,7 @@ impl Request<'_, '_> {
     }
 
     fn capped_exptime(&self, place: usize) -> Option<i64> {
-        capped_exptime(&self.session.pool, place, self.parsed, self.input.bytes())
+        capped_exptime(self.pool, place, self.parsed, self.input.bytes())
     }
 
     /// This request, or a fragment of it, on its way to a connection.
@@ -177,7 +197,7 @@ impl Request<'_, '_> {
     }
 
     fn forward_by_key(&mut self) -> Step {
-        match self.session.pool.route(self.key(0)) {
+        match self.pool.route(self.key(0)) {
             Ok(place) => self.forward(place),
             Err(away) => self.answer_away(away),
         }
@@ -189,7 +209,7 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.refuse();
         }
-        let connection = session.pool.connection(place, session.id);
+        let connection = self.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);
         }
@@ -197,15 +217,10 @@ impl Request<'_, '_> {
         if exptime.is_some() && !self.parsed.verb.is_retrieval() && !self.is_longer_line_taken() {
             return self.answer(|out, _| Rejection::LineTooLong.write(out));
         }
-        let (requester, ticket) = if self.parsed.noreply {
-            (None, Ticket::default())
-        } else {
-            let requester: Rc<dyn Requester> = session.clone();
-            (Some(requester), session.replies.borrow_mut().reserve())
-        };
+        let (requester, ticket) = session.asker(!self.parsed.noreply);
         let request = self.sent(ticket);
         let (parsed, input, length) = (self.parsed, &mut *self.input, self.length);
-        connection.send(requester, request, |out, pass| {
+        connection.send(Some(requester), request, |out, pass| {
             if let Some(exptime) = exptime {
                 parsed.write_with_exptime(input.bytes(), exptime, out.tail(pass));
                 input.skip(length);
@@ -222,6 +237,6 @@ impl Request<'_, '_> {
     }
 
     fn connection(&self, server: usize) -> &Rc<Connection> {
-        self.session.pool.connection(server, self.session.id)
+        self.pool.connection(server, self.session.id)
     }
 }

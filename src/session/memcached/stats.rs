@@ -16,7 +16,7 @@ impl Request<'_, '_> {
         }
         self.answer(|out, r| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            let pool = &r.session.pool;
+            let pool = r.pool;
             replies::write_stat(out, "pid", std::process::id());
             replies::write_stat(out, "uptime", now.saturating_sub(r.session.shared.started));
             replies::write_stat(out, "time", now);

@@ -67,9 +67,15 @@ impl Request<'_, '_> {
         }
     }
 
+    /// It has given the password, or there is none, perhaps not any more. One that was let in stays in when another password
+    /// comes, as with Redis.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.state.authenticated || self.pool.settings.redis_auth.is_none()
+    }
+
     /// `AUTH password` and `AUTH user password`.
     fn auth(&mut self) -> Step {
-        let Some(wanted) = &self.session.pool.settings.redis_auth else {
+        let Some(wanted) = &self.pool.settings.redis_auth else {
             return self.say(errors::AUTH_WITHOUT_PASSWORD);
         };
         let (user, password) = match self.args.len() {
@@ -94,14 +100,14 @@ impl Request<'_, '_> {
             }
         }
         let mut name = None;
-        let mut authenticated = self.state.authenticated;
+        let mut authenticated = self.is_authenticated();
         let mut position = 2;
         while position < self.args.len() {
             let left = self.args.len() - position - 1;
             let option = self.arg(position);
             if option.eq_ignore_ascii_case(b"AUTH") && left >= 2 {
                 let (user, password) = (self.arg(position + 1), self.arg(position + 2));
-                let wanted = &self.session.pool.settings.redis_auth;
+                let wanted = &self.pool.settings.redis_auth;
                 // Like a Redis without a password, whose default user accepts any.
                 if !wanted.as_ref().map_or(user == b"default", |w| accepts(w, Some(user), password)) {
                     return self.say(errors::WRONGPASS);
@@ -134,24 +140,25 @@ impl Request<'_, '_> {
     }
 
     fn reset(&mut self) -> Step {
-        *self.state = State::new(&self.session.pool);
+        *self.state = State::new(self.pool);
         self.say(reply::RESET)
     }
 
     fn select(&mut self) -> Step {
-        let served = self.session.pool.settings.redis_db;
+        let served = self.pool.settings.redis_db;
         match parse_integer(self.arg(1)) {
             None => self.error("ERR invalid DB index"),
             Some(n) if n == i64::from(served) => self.say(reply::OK),
             Some(_) => {
-                let text = format!("ERR DB index is out of range: pool {} serves database {served} only", self.pool());
+                let text =
+                    format!("ERR DB index is out of range: pool {} serves database {served} only", self.pool_name());
                 self.error(&text)
             }
         }
     }
 
-    fn pool(&self) -> &str {
-        &self.session.pool.settings.name
+    fn pool_name(&self) -> &str {
+        &self.pool.settings.name
     }
 
     fn client_help(&mut self) -> Step {
@@ -233,7 +240,7 @@ impl Request<'_, '_> {
     fn client_line(&self) -> String {
         let none = Client::default();
         let client = self.state.client.as_deref().unwrap_or(&none);
-        let (id, db) = (self.session.id, self.session.pool.settings.redis_db);
+        let (id, db) = (self.session.id, self.pool.settings.redis_db);
         let Client { name, library, library_version } = client;
         format!("id={id} name={name} db={db} resp=2 lib-name={library} lib-ver={library_version}\n")
     }
@@ -255,9 +262,9 @@ impl Request<'_, '_> {
 
     /// What clients look for before they start (`loading`, `role`), and what is true of the proxy.
     fn info_sections(&self) -> [(&'static str, String); 4] {
-        let (pid, servers) = (std::process::id(), self.session.pool.servers());
+        let (pid, servers) = (std::process::id(), self.pool.servers());
         let uptime = unix_time().0.saturating_sub(self.session.shared.started);
-        let (version, pool) = (env!("CARGO_PKG_VERSION"), self.pool());
+        let (version, pool) = (env!("CARGO_PKG_VERSION"), self.pool_name());
         [
             (
                 "Server",

@@ -16,8 +16,9 @@ mod stand_in;
 
 use std::rc::Rc;
 
+use super::carried::{self, Replies as ReplyMode};
 use super::{Scratch, Session, Step};
-use crate::backend::{self, Expect, Failure, Requester};
+use crate::backend::{self, Expect, Failure};
 use crate::io::{Input, Payload};
 use crate::pool::{Away, Pool};
 use crate::protocol::Parsed;
@@ -45,21 +46,27 @@ struct Client {
     library_version: String,
 }
 
-/// `CLIENT REPLY`.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum ReplyMode {
-    #[default]
-    On,
-    Off,
-    /// Off for the command after this one, then on.
-    SkipNext,
-    /// Off for this one command.
-    SkipThis,
-}
-
 impl State {
     pub(super) fn new(pool: &Pool) -> Self {
         Self { authenticated: pool.settings.redis_auth.is_none(), ..Self::default() }
+    }
+
+    /// What goes along to another process.
+    pub(super) fn carried(&self) -> carried::Redis {
+        let (name, library, library_version) = self
+            .client
+            .as_ref()
+            .map(|client| (client.name.clone(), client.library.clone(), client.library_version.clone()))
+            .unwrap_or_default();
+        carried::Redis { authenticated: self.authenticated, name, library, library_version, replies: self.replies }
+    }
+
+    /// What has come along.
+    pub(super) fn restored(state: &carried::Redis) -> Self {
+        let carried::Redis { authenticated, name, library, library_version, replies } = state.clone();
+        let told = !(name.is_empty() && library.is_empty() && library_version.is_empty());
+        let client = told.then(|| Box::new(Client { name, library, library_version }));
+        Self { authenticated, client, replies }
     }
 
     /// Whether the request at hand gets a reply.
@@ -80,6 +87,7 @@ impl State {
 /// One request on its way through the session.
 struct Request<'a, 'b> {
     session: &'a Rc<Session>,
+    pool: &'a Rc<Pool>,
     state: &'a mut State,
     args: &'a Arguments,
     /// Scratch for the positions of keys.
@@ -90,9 +98,15 @@ struct Request<'a, 'b> {
 }
 
 /// Takes the request at the front of the input.
-pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scratch, input: &mut Input<'_>) -> Step {
+pub(super) fn step(
+    session: &Rc<Session>,
+    pool: &Rc<Pool>,
+    state: &mut State,
+    scratch: &mut Scratch,
+    input: &mut Input<'_>,
+) -> Step {
     let Scratch { arguments: args, keys, .. } = scratch;
-    let length = match request::parse(input.bytes(), &session.shared.limits, args) {
+    let length = match request::parse(input.bytes(), &pool.shared().limits, args) {
         Ok(Parsed::Complete(length)) => length,
         Ok(Parsed::Incomplete { .. }) if session.refuses_half(input.bytes().len()) => {
             // Where its end will be is not known.
@@ -104,7 +118,7 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
             return Step::Incomplete;
         }
         Err(error) => {
-            session.pool.cells().client_err.increment();
+            session.cells.client_err.increment();
             session.answer(|out| errors::protocol(out, &error));
             return Step::Close;
         }
@@ -113,7 +127,7 @@ pub(super) fn step(session: &Rc<Session>, state: &mut State, scratch: &mut Scrat
         input.skip(length);
         return Step::Next;
     }
-    let mut request = Request { session, state, args, keys, input, length };
+    let mut request = Request { session, pool, state, args, keys, input, length };
     let step = request.dispatch();
     if !matches!(step, Step::NoRoom) {
         request.state.advance();
@@ -149,7 +163,7 @@ impl Request<'_, '_> {
             }
             Resolved::WrongArity(command) => return self.answer(|out, _| errors::wrong_arity(out, command)),
         };
-        if !self.state.authenticated && !local::is_allowed_before_auth(command) {
+        if !self.is_authenticated() && !local::is_allowed_before_auth(command) {
             return self.answer(|out, _| out.extend_from_slice(errors::NOAUTH));
         }
         self.route(command)
@@ -192,11 +206,11 @@ impl Request<'_, '_> {
 
     /// Where the key at this position is now; or the request is refused since the key is too long.
     fn home(&mut self, position: usize) -> Result<Home, Step> {
-        let (key, longest) = (self.arg(position), self.session.shared.limits.max_key_bytes);
+        let (key, longest) = (self.arg(position), self.pool.shared().limits.max_key_bytes);
         if key.len() > longest {
             return Err(self.answer(|out, r| errors::key_too_long(out, r.arg(position), longest)));
         }
-        Ok(self.session.pool.route(key))
+        Ok(self.pool.route(key))
     }
 
     /// In place of a server that is ejected: a miss if the pool's policy is that, or an error.
@@ -211,7 +225,7 @@ impl Request<'_, '_> {
 
     /// The first of these keys that is longer than the limit; [`Request::home`] refuses it.
     fn too_long(&self, mut keys: impl Iterator<Item = usize>) -> Option<usize> {
-        keys.find(|key| self.arg(*key).len() > self.session.shared.limits.max_key_bytes)
+        keys.find(|key| self.arg(*key).len() > self.pool.shared().limits.max_key_bytes)
     }
 
     /// To the one server that owns all keys of the request, or nowhere.
@@ -230,9 +244,9 @@ impl Request<'_, '_> {
         if let Some(key) = self.too_long(self.keys.iter().map(|k| *k as usize)) {
             return self.forward_by(command, key);
         }
-        if self.session.pool.is_keyed() {
-            let owner = self.session.pool.route(self.arg(first));
-            let elsewhere = self.keys[1..].iter().find(|k| self.session.pool.route(self.arg(**k as usize)) != owner);
+        if self.pool.is_keyed() {
+            let owner = self.pool.route(self.arg(first));
+            let elsewhere = self.keys[1..].iter().find(|k| self.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
                 return self.answer(|out, r| r.write_apart(out, command, first, other as usize));
             }
@@ -241,7 +255,7 @@ impl Request<'_, '_> {
     }
 
     fn write_apart(&self, out: &mut Vec<u8>, command: &Command, one: usize, other: usize) {
-        let pool = &self.session.pool;
+        let pool = self.pool;
         let name = |key: &[u8]| match pool.route(key) {
             Ok(place) | Err(Away::Ejected(place) | Away::Missing(place)) => pool.name_of(place),
             Err(Away::NoServer | Away::NoStandIn) => "none",
@@ -256,22 +270,17 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.answer(|out, r| write_overload(out, r.session));
         }
-        let connection = session.pool.connection(place, session.id);
+        let connection = self.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);
         }
-        let (requester, ticket) = if self.state.replies() {
-            let requester: Rc<dyn Requester> = session.clone();
-            (Some(requester), session.replies.borrow_mut().reserve())
-        } else {
-            (None, Default::default())
-        };
+        let (requester, ticket) = session.asker(self.state.replies());
         let request = sent(command, ticket);
-        if session.pool.is_stand_in(place) {
+        if self.pool.is_stand_in(place) {
             return self.forward_to_stand_in(connection, requester, request, command);
         }
         let (args, input, length) = (self.args, &mut *self.input, self.length);
-        connection.send(requester, request, |out, pass| {
+        connection.send(Some(requester), request, |out, pass| {
             if args.is_inline() {
                 out.push(Payload::Borrowed(args.frame(&[])), pass);
                 input.skip(length);

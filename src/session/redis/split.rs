@@ -28,14 +28,14 @@ impl Request<'_, '_> {
         if self.args.len() == 1 + step {
             return self.forward_by(command, 1);
         }
-        if self.session.pool.places() == 1 {
+        if self.pool.places() == 1 {
             let too_long = self.too_long((1..self.args.len()).step_by(step));
             return self.forward_by(command, too_long.unwrap_or(1));
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
             return self.answer(|out, _| errors::wrong_arity(out, command));
         }
-        let nowhere = self.session.pool.places();
+        let nowhere = self.pool.places();
         let mut fragments: Vec<Fragment> = Vec::new();
         // By place, and one for all keys that have none: the index of its fragment.
         let mut places = vec![usize::MAX; nowhere + 1];
@@ -70,7 +70,8 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.answer(|out, r| write_overload(out, r.session));
         }
-        let connection = |place: usize| session.pool.connection(place, session.id);
+        let pool = self.pool;
+        let connection = |place: usize| pool.connection(place, session.id);
         let mut connections = fragments.iter().filter_map(|f| f.home.ok()).map(connection);
         if let Some(full) = connections.find(|c| !c.has_room()) {
             return session.wait_for(full);
@@ -82,9 +83,8 @@ impl Request<'_, '_> {
             Split::Sum => Box::new(Sum { parts }),
         };
         let ticket = self.state.replies().then(|| session.replies.borrow_mut().reserve_merge(merge));
-        session.pool.cells().fragments.add(fragments.len() as u64);
+        session.cells.fragments.add(fragments.len() as u64);
         for (part, fragment) in fragments.iter().enumerate() {
-            let requester = ticket.map(|_| -> Rc<dyn Requester> { session.clone() });
             let part = ticket.map(|ticket| Ticket { part: part as u32, ..ticket });
             let place = match fragment.home {
                 Ok(place) => place,
@@ -94,12 +94,14 @@ impl Request<'_, '_> {
                 }
             };
             let connection = connection(place);
-            connection.send(requester, sent(command, part.unwrap_or_default()), |out, pass| {
+            let requester: Rc<dyn Requester> = session.clone();
+            let part = part.unwrap_or_else(|| session.unheard());
+            connection.send(Some(requester), sent(command, part), |out, pass| {
                 self.write_fragment(out.tail(pass), kind, fragment);
             });
-            if session.pool.is_stand_in(place) && kind == Split::Mset {
+            if pool.is_stand_in(place) && kind == Split::Mset {
                 for &position in &fragment.keys {
-                    cap_lifetime(&session.pool, connection, self.arg(position as usize));
+                    cap_lifetime(pool, connection, self.arg(position as usize));
                 }
             }
         }

@@ -14,16 +14,16 @@ impl Request<'_, '_> {
     pub(super) fn forward_to_stand_in(
         &mut self,
         connection: &Rc<Connection>,
-        requester: Option<Rc<dyn Requester>>,
+        requester: Rc<dyn Requester>,
         request: backend::Request,
         command: &Command,
     ) -> Step {
         let (args, bytes) = (self.args, self.input.bytes());
-        connection.send(requester, request, |out, pass| out.push(Payload::Borrowed(args.frame(bytes)), pass));
+        connection.send(Some(requester), request, |out, pass| out.push(Payload::Borrowed(args.frame(bytes)), pass));
         // A request whose keys cannot be told was refused before.
         if command.written_keys(args.len(), |i| args.get(bytes, i), self.keys).is_ok() {
             for &position in &*self.keys {
-                cap_lifetime(&self.session.pool, connection, self.arg(position as usize));
+                cap_lifetime(self.pool, connection, self.arg(position as usize));
             }
         }
         self.input.skip(self.length);

@@ -5,10 +5,10 @@ use super::*;
 /// As [`Fixture::new`], with what is said of the server.
 fn watched(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> (Fixture, Rc<Health>) {
     let mut test = Fixture::new(pass, |_| ());
-    let Endpoint::Unix(path) = &test.connection.server.endpoint else { unreachable!() };
+    let Endpoint::Unix(path) = test.connection.server().endpoint.clone() else { unreachable!() };
     let (mut server, health) = (describe(path.clone()), Rc::<Health>::default());
     change(&mut server);
-    test.connection = Connection::new(Rc::new(server), health.clone(), pass.clone(), cells(), (0, 0));
+    test.connection = Connection::new(Arc::new(server), health.clone(), pass.clone(), Arc::default());
     (test.run(), health)
 }
 

@@ -1,0 +1,95 @@
+//! What happens to a connection when its server is described anew, has other addresses, or is not wanted any more.
+//!
+//! | | the link | requests |
+//! |---|---|---|
+//! | other limits and times | stays | the next ones go by them |
+//! | another address or login | *retires*: is answered out, then made anew | those not written wait for the new one |
+//! | not wanted any more | *leaves*: is answered out, and is not made anew | all that wait are still sent and answered |
+//! | not wanted, and out of time | ends | fail |
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Connection, Reason, ServerHealth};
+use crate::backend::Server;
+use crate::backend::connect::is_current;
+
+impl Connection {
+    /// Goes by another description of its server, and of its health, from now on.
+    pub fn update(&self, server: Arc<Server>, health: Rc<dyn ServerHealth>) {
+        let before = self.server.replace(server.clone());
+        *self.health.borrow_mut() = health;
+        if before.max_reconnect_delay != server.max_reconnect_delay || !leads_to_same(&before, &server) {
+            self.recovery.start_anew(server.max_reconnect_delay);
+        }
+        if leads_to_same(&before, &server) {
+            return;
+        }
+        if self.is_up() {
+            self.follow();
+        } else {
+            // An attempt to connect to where the server was is called off, whatever else is about to end it; there may be
+            // none.
+            *self.broken.borrow_mut() = Some(Reason::Moved);
+            self.wake();
+        }
+    }
+
+    /// Lets the server answer what it was asked, then makes the connection anew for what comes after.
+    pub fn retire(&self) {
+        if self.is_up() {
+            self.retiring.set(true);
+            self.wake();
+        }
+    }
+
+    /// Retires the link if a new one would lead elsewhere, or log in otherwise.
+    pub fn follow(&self) {
+        let stale = self.link.borrow().as_ref().is_some_and(|link| !is_current(&self.server().endpoint, link));
+        let made_for = self.made_for.borrow();
+        if stale || made_for.as_ref().is_some_and(|made_for| !leads_to_same(made_for, &self.server())) {
+            self.retire();
+        }
+    }
+
+    /// Ends when all that was sent on it is answered. Nothing may be sent on it any more.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+        self.wake();
+    }
+
+    /// It has left.
+    pub fn is_over(&self) -> bool {
+        self.may_end() && !self.is_up()
+    }
+
+    /// Leaves at once: what was sent on it fails.
+    pub fn end(&self) {
+        self.leaving.set(true);
+        if self.is_up() {
+            self.disconnected(Reason::Removed);
+        }
+        self.fail_queued(&Reason::Removed);
+        self.give_up(Reason::Removed);
+    }
+
+    /// What the link shows is news of the server as it is described now, not of where it was before.
+    pub(super) fn is_telling(&self) -> bool {
+        self.made_for.borrow().as_ref().is_none_or(|made_for| made_for.endpoint == self.server().endpoint)
+    }
+
+    /// Nobody waits for anything, or will.
+    pub(super) fn may_end(&self) -> bool {
+        self.leaving.get() && self.in_flight.borrow().is_empty()
+    }
+
+    /// Not a byte of an unanswered request was written.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.in_flight.borrow().next().is_none()
+    }
+}
+
+/// A link made for the one serves the other as well.
+fn leads_to_same(one: &Server, other: &Server) -> bool {
+    one.endpoint == other.endpoint && one.login == other.login
+}
