@@ -1,34 +1,28 @@
-//! twemproxy's statistics port: connect, read one JSON object and a newline, done. Nothing is read from the client.
-//!
-//! Fields and their order are twemproxy's, so that what scrapes twemproxy today goes on working.
+//! The statistics as one JSON object. Fields and their order are twemproxy's, so that what scrapes twemproxy today goes on
+//! working.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::config::Settings;
+use super::status::{Config, ConfigStatus};
 use crate::health::{Report, Standing};
 use crate::io::Budget;
-use crate::pool::PoolHealth;
-use crate::telemetry::{Counter, Event, Events, Gauge, PoolCells, ServerCells, WorkerCells, date_and_time};
+use crate::pool::{SharedPool, Topology};
+use crate::telemetry::{Counter, Event, Events, Gauge, PoolCells, ServerCells, date_and_time};
 
-/// Statistics clients served at a time; more wait in the listen queue.
-const CLIENTS: usize = 16;
 /// The latest events that are shown.
 const EVENTS: usize = 100;
-/// A client that has not taken its answer by then is cut.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sums the cells of all workers on demand.
 pub struct Stats {
-    settings: Arc<Settings>,
-    workers: Vec<Arc<WorkerCells>>,
-    /// By pool.
-    health: Vec<Arc<PoolHealth>>,
+    topology: watch::Receiver<Arc<Topology>>,
+    config: Arc<ConfigStatus>,
+    /// Clients may be sent here.
+    ready: Arc<AtomicBool>,
     events: Arc<Events>,
     budget: Arc<Budget>,
     started: Instant,
@@ -40,24 +34,27 @@ pub struct Stats {
 
 impl Stats {
     pub fn new(
-        settings: Arc<Settings>,
-        workers: Vec<Arc<WorkerCells>>,
-        health: Vec<Arc<PoolHealth>>,
+        topology: watch::Receiver<Arc<Topology>>,
+        config: Arc<ConfigStatus>,
+        ready: Arc<AtomicBool>,
         events: Arc<Events>,
         budget: Arc<Budget>,
     ) -> Self {
         let source = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (started, started_at) = (Instant::now(), SystemTime::now());
-        Self { settings, workers, health, events, budget, started, started_at, source }
+        Self { topology, config, ready, events, budget, started, started_at, source }
     }
 
     /// The whole object.
     pub fn report(&self) -> Value {
-        let clients = self.sum_pools(|p| p.client_connections.get());
-        let clients_ever = self.sum_pools(|p| p.client_connections_total.get());
-        let servers = self.sum_servers(|s| s.server_connections.get());
-        let servers_ever = self.sum_servers(|s| s.server_connections_total.get());
-        let listeners = self.settings.pools.len() as u64;
+        let topology = self.topology.borrow().clone();
+        let pools = || topology.pools.iter().flat_map(|pool| &pool.cells);
+        let of_servers = || topology.pools.iter().flat_map(|pool| &pool.servers).flat_map(|server| &server.cells);
+        let clients = sum(pools(), |p| p.client_connections.get());
+        let clients_ever = sum(pools(), |p| p.client_connections_total.get());
+        let servers = sum(of_servers(), |s| s.server_connections.get());
+        let servers_ever = sum(of_servers(), |s| s.server_connections_total.get());
+        let listeners = topology.pools.len() as u64;
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let mut report = Map::new();
         report.insert("service".into(), json!("outrigger"));
@@ -71,32 +68,33 @@ impl Stats {
         report.insert("events".into(), self.events.last(EVENTS).iter().map(event).collect());
         report.insert("buffered_bytes".into(), json!(self.budget.total()));
         report.insert("buffered_bytes_limit".into(), json!(self.budget.limit()));
-        for (index, pool) in self.settings.pools.iter().enumerate() {
-            report.insert(pool.name.clone(), self.pool(index));
+        report.insert("ready".into(), json!(self.ready.load(Relaxed)));
+        report.insert("config".into(), config_report(&self.config.get()));
+        for pool in &topology.pools {
+            report.insert(pool.settings.name.clone(), self.pool(pool));
         }
         Value::Object(report)
     }
 
-    fn pool(&self, index: usize) -> Value {
-        let pools: Vec<&PoolCells> = self.workers.iter().map(|w| &w.pools[index]).collect();
+    fn pool(&self, pool: &SharedPool) -> Value {
+        let pools = &pool.cells;
         let counter = |f: fn(&PoolCells) -> &Counter| json!(pools.iter().map(|p| f(p).get()).sum::<u64>());
         let gauge = |f: fn(&PoolCells) -> &Gauge| json!(pools.iter().fold(0, |n: u64, p| n.wrapping_add(f(p).get())));
         let mut report = Map::new();
         report.insert("client_eof".into(), counter(|p| &p.client_eof));
         report.insert("client_err".into(), counter(|p| &p.client_err));
         report.insert("client_connections".into(), gauge(|p| &p.client_connections));
-        report.insert("server_ejects".into(), json!(self.health[index].ejections()));
+        report.insert("server_ejects".into(), json!(pool.health.ejections()));
         report.insert("forward_error".into(), counter(|p| &p.forward_error));
         report.insert("fragments".into(), counter(|p| &p.fragments));
         report.insert("client_refused_overload".into(), counter(|p| &p.client_refused_overload));
         report.insert("client_cut_overload".into(), counter(|p| &p.client_cut_overload));
         report.insert("client_cut_slow".into(), counter(|p| &p.client_cut_slow));
         report.insert("client_closed_idle".into(), counter(|p| &p.client_closed_idle));
-        for (server, settings) in self.settings.pools[index].servers.iter().enumerate() {
-            let cells = pools.iter().map(|p| &p.servers[server]).collect();
-            let mut of_server = server_report(cells);
-            self.add_health(&mut of_server, &self.health[index].report(server));
-            report.insert(settings.name.clone(), Value::Object(of_server));
+        for (index, server) in pool.servers.iter().enumerate() {
+            let mut of_server = server_report(&server.cells);
+            self.add_health(&mut of_server, &pool.health.report(index));
+            report.insert(server.description.name.clone(), Value::Object(of_server));
         }
         Value::Object(report)
     }
@@ -114,14 +112,25 @@ impl Stats {
         report.insert("server_state".into(), json!(state));
         report.insert("server_failures".into(), json!(health.failures));
     }
+}
 
-    fn sum_pools(&self, f: impl Fn(&PoolCells) -> u64) -> u64 {
-        self.workers.iter().flat_map(|w| &w.pools).map(f).sum()
-    }
+fn sum<'a, T: 'a>(cells: impl Iterator<Item = &'a Arc<T>>, f: impl Fn(&T) -> u64) -> u64 {
+    cells.fold(0, |sum, cells| sum.wrapping_add(f(cells)))
+}
 
-    fn sum_servers(&self, f: impl Fn(&ServerCells) -> u64) -> u64 {
-        self.workers.iter().flat_map(|w| &w.pools).flat_map(|p| &p.servers).map(f).sum()
-    }
+fn config_report(config: &Config) -> Value {
+    let age = config.since.elapsed().unwrap_or_default();
+    json!({
+        "generation": config.generation,
+        "hash": config.hash,
+        "since": date_and_time(config.since),
+        "age": age.as_secs(),
+        "last_reload_successful": config.last_reload_successful,
+        "reloads": config.reloads,
+        "failed_reloads": config.failed_reloads,
+        "last_error": config.last_error,
+        "needs_restart": config.needs_restart,
+    })
 }
 
 fn event(event: &Event) -> Value {
@@ -137,7 +146,7 @@ fn event(event: &Event) -> Value {
     })
 }
 
-fn server_report(cells: Vec<&ServerCells>) -> Map<String, Value> {
+fn server_report(cells: &[Arc<ServerCells>]) -> Map<String, Value> {
     let counter = |f: fn(&ServerCells) -> &Counter| json!(cells.iter().map(|s| f(s).get()).sum::<u64>());
     let gauge = |f: fn(&ServerCells) -> &Gauge| json!(cells.iter().fold(0, |n: u64, s| n.wrapping_add(f(s).get())));
     let mut report = Map::new();
@@ -157,28 +166,4 @@ fn server_report(cells: Vec<&ServerCells>) -> Map<String, Value> {
     report.insert("server_retries".into(), counter(|s| &s.server_retries));
     report.insert("server_retries_denied".into(), counter(|s| &s.server_retries_denied));
     report
-}
-
-/// Answers everyone who connects. Never returns.
-pub async fn serve(listener: TcpListener, stats: Arc<Stats>) {
-    let clients = Arc::new(AtomicUsize::new(0));
-    loop {
-        // One client at a time is accepted while many are slow; accept errors (no descriptors left) wait likewise.
-        let accepted = if clients.load(Relaxed) < CLIENTS { listener.accept().await.ok() } else { None };
-        let Some((mut socket, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let (stats, clients) = (stats.clone(), clients.clone());
-        clients.fetch_add(1, Relaxed);
-        tokio::spawn(async move {
-            let text = format!("{}\n", stats.report());
-            let answer = async {
-                socket.write_all(text.as_bytes()).await?;
-                socket.shutdown().await
-            };
-            let _ = tokio::time::timeout(PATIENCE, answer).await;
-            clients.fetch_sub(1, Relaxed);
-        });
-    }
 }
