@@ -4,8 +4,10 @@
 mod banner;
 mod check;
 mod describe;
+mod diff;
 mod explain;
 mod overrides;
+mod upgrade;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,9 @@ use crate::config::{self, ConfigErrors, DEFAULT_NAME, Loaded};
 pub use banner::banner;
 pub use check::{check, test_conf};
 pub use describe::{POOL_STATS, SERVER_STATS, describe_stats};
+pub use diff::diff;
 pub use explain::{Explanation, explain};
+pub use upgrade::{Running, upgrade};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,11 @@ pub enum Command {
     Check {
         file: PathBuf,
     },
+    Diff {
+        old: PathBuf,
+        new: PathBuf,
+        json: bool,
+    },
     Explain {
         /// `None`: the embedded default.
         config: Option<PathBuf>,
@@ -41,6 +50,7 @@ pub enum Command {
         keys: Vec<String>,
     },
     Schema,
+    Upgrade(Running),
 }
 
 /// How to run. What the flags say goes over what the file says, at every load of the file.
@@ -73,6 +83,9 @@ pub struct RunOptions {
     /// Accepted for twemproxy's sake, without effect: buffers size themselves [512 to 16777216]
     #[arg(short = 'm', long, value_name = "BYTES", value_parser = RangedU64ValueParser::<u64>::new().range(512..=16_777_216))]
     pub mbuf_size: Option<u64>,
+    /// Take over from a running process: its listening sockets and its clients
+    #[arg(short = 'u', long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub upgrade_from: Option<u32>,
 }
 
 /// A caching proxy in front of Redis and memcached; a drop-in successor of twemproxy.
@@ -107,6 +120,16 @@ enum Action {
         /// Outrigger's own format, or a nutcracker.yml
         file: PathBuf,
     },
+    /// Say what a reload would change, and how many keys would move; exit code 0 (nothing), 1 (something), 2 (bad file)
+    Diff {
+        /// Configuration file that is in use
+        old: PathBuf,
+        /// Configuration file that is to take its place
+        new: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say which server keys belong to, and why
     Explain {
         /// Configuration file [default: the embedded one]
@@ -120,6 +143,8 @@ enum Action {
     },
     /// Print the JSON Schema of the configuration file
     Schema,
+    /// Replace a running process by one of the binary as it is now; no client notices
+    Upgrade(Running),
 }
 
 /// Reads the arguments of this process. Help goes to standard output; a bad option is answered with the usage on
@@ -140,8 +165,10 @@ pub fn parse_from<T: Into<std::ffi::OsString> + Clone>(
     Ok(match cli.action {
         Some(Action::Run(options)) => Command::Run(options),
         Some(Action::Check { file }) => Command::Check { file },
+        Some(Action::Diff { old, new, json }) => Command::Diff { old, new, json },
         Some(Action::Explain { config, pool, keys }) => Command::Explain { config, pool, keys },
         Some(Action::Schema) => Command::Schema,
+        Some(Action::Upgrade(process)) => Command::Upgrade(process),
         // In twemproxy's order.
         None if cli.version => Command::Version,
         None if cli.describe_stats => Command::DescribeStats,
@@ -156,6 +183,11 @@ impl RunOptions {
         let mut loaded = load(self.conf_file.as_deref())?;
         overrides::apply(self, &mut loaded.settings);
         Ok(loaded)
+    }
+
+    /// There is a file. A pipe (`-c <(generate)`) is read once.
+    pub fn can_load_again(&self) -> bool {
+        self.conf_file.as_ref().is_some_and(|path| std::fs::metadata(path).is_ok_and(|found| found.is_file()))
     }
 
     /// The file, for messages.

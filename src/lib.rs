@@ -28,6 +28,13 @@
 //!    slots goes to the session's out buffer.
 //! 6. The same end of the same pass, towards the client.
 //!
+//! One reload: [`reload::Watch`] says when to look, [`reload::Reloader`] has the file read and validated, [`reload::Plan`] says what
+//! changes. [`pool::Topology::next`] makes the next topology, in which what stays the same is the very same
+//! [`pool::SharedPool`]; [`listener::Listeners::prepare`] binds what is new. Up to here anything may fail, and nothing has
+//! changed. Then the topology is published: each [`worker::Worker`] takes it up pool by pool, one a pass, the monitor's probes
+//! follow it, and [`listener::Listeners::apply`] opens and closes. Sessions go over one by one, when nothing of theirs is
+//! unanswered.
+//!
 //! # Layers
 //!
 //! A module imports from lower layers only, within a row from its left; `tests/layers.rs` sees to it.
@@ -40,7 +47,7 @@
 //! | 3 | [`discovery`] [`backend`] [`local`] | towards servers: their addresses, connections; servers of our own |
 //! | 4 | [`pool`] | key to connection |
 //! | 5 | [`session`] [`worker`] [`listener`] | towards clients |
-//! | 6 | [`admin`] [`monitor`] [`proxy`] [`cli`] | control |
+//! | 6 | [`admin`] [`monitor`] [`reload`] [`upgrade`] [`proxy`] [`cli`] | control |
 //!
 //! # Words
 //!
@@ -55,6 +62,10 @@
 //!   points of ketama. The *hash tag* is the part of a key that is hashed.
 //! - A *pass* is one trip around a worker's loop. *Dirty* is what has bytes to write at its end.
 //! - *Drain*: finish what is in flight, then close.
+//! - The *topology* is all pools with their servers at one time, immutable. A *reload* puts another one in its place; the
+//!   *generation* is its number, from 1 at the start. The *successor* of a pool or a server, or of what is known of its health, is
+//!   what goes on in its place after a reload; the successor of a process is the one that takes its place at an *upgrade*, and
+//!   the *predecessor* the one before. A session *departs* to a successor, between two requests.
 //! - *Ejection* takes a failing server off the ring; *failure limit* and *retry timeout* say when, and for how long. A *probe*
 //!   asks a server how it is. A *returning* server gets a growing share of its keys. A *stand-in* is the pool that takes the
 //!   keys of ejected servers.
@@ -79,7 +90,9 @@ pub mod monitor;
 pub mod pool;
 pub mod protocol;
 pub mod proxy;
+pub mod reload;
 pub mod ring;
 pub mod session;
 pub mod telemetry;
+pub mod upgrade;
 pub mod worker;

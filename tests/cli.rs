@@ -73,7 +73,9 @@ fn version_help_and_descriptions_end_with_success() {
         let output = outrigger(&[flag]);
         assert!(output.status.success());
         let help = stdout(&output);
-        for line in ["run ", "check ", "explain ", "schema ", "--conf-file", "--mbuf-size", "-D, --describe-stats"] {
+        for line in
+            ["run ", "check ", "diff ", "explain ", "schema ", "--conf-file", "--mbuf-size", "-D, --describe-stats"]
+        {
             assert!(help.contains(line), "{line}: {help}");
         }
     }
@@ -99,7 +101,12 @@ fn bad_options_show_the_usage_and_end_with_1() {
         &["-m", "16777217"],
         &["no-such-command"],
         &["check"],
+        &["diff", "config/full.yml"],
         &["explain", "redis"],
+        &["-u", "0"],
+        &["upgrade"],
+        &["upgrade", "--pid", "x"],
+        &["upgrade", "--pid", "1", "--pid-file", "f"],
     ] {
         let output = outrigger(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -166,6 +173,30 @@ fn a_reader_that_has_gone_is_no_crash() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
 
+#[test]
+fn upgrade_says_which_process_it_cannot_replace() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    // This process is there, but has nothing to do with it.
+    let id = std::process::id();
+    let (own, none) = (file("own.pid", &format!("{id}\n")), file("none.pid", "none"));
+    let missing = folder.path().join("missing.pid").display().to_string();
+    for (arguments, expected) in [
+        (["--pid", &id.to_string()], format!("process {id} is no running outrigger, or one in another container")),
+        (["-p", &own], format!("process {id} is no running outrigger, or one in another container")),
+        (["--pid-file", &none], format!("pid file {none}: no process id in it")),
+        (["-p", &missing], format!("pid file {missing}: No such file or directory (os error 2)")),
+    ] {
+        let output = outrigger(&[&["upgrade"], &arguments[..]].concat());
+        let expected = (Some(1), String::new(), format!("outrigger: {expected}\n"));
+        assert_eq!((output.status.code(), stdout(&output), stderr(&output)), expected);
+    }
+}
+
 fn run_options(arguments: &[&str]) -> RunOptions {
     match cli::parse_from([&["outrigger"], arguments].concat()).unwrap_or_else(|error| panic!("{error}")) {
         cli::Command::Run(options) => options,
@@ -185,12 +216,13 @@ fn twemproxys_flags_are_understood_as_getopt_understands_them() {
         stats_interval: Some(1000),
         pid_file: Some(PathBuf::from("f.pid")),
         mbuf_size: Some(512),
+        upgrade_from: Some(42),
     };
-    let short = "-d -v 11 -o f.log -c f.yml -s 2222 -a 0.0.0.0 -i 1000 -p f.pid -m 512";
-    let glued = "-dv11 -of.log -cf.yml -s2222 -a0.0.0.0 -i1000 -pf.pid -m512";
+    let short = "-d -v 11 -o f.log -c f.yml -s 2222 -a 0.0.0.0 -i 1000 -p f.pid -m 512 -u 42";
+    let glued = "-dv11 -of.log -cf.yml -s2222 -a0.0.0.0 -i1000 -pf.pid -m512 -u42";
     let long = "--daemonize --verbose=11 --output=f.log --conf-file=f.yml --stats-port=2222 --stats-addr=0.0.0.0 \
-                --stats-interval=1000 --pid-file=f.pid --mbuf-size=512";
-    let shortened = "--daemon --verb 11 --out f.log --conf f.yml --stats-p 2222 --stats-a 0.0.0.0 --stats-i 1000 --pid f.pid --mbuf 512";
+                --stats-interval=1000 --pid-file=f.pid --mbuf-size=512 --upgrade-from=42";
+    let shortened = "--daemon --verb 11 --out f.log --conf f.yml --stats-p 2222 --stats-a 0.0.0.0 --stats-i 1000 --pid f.pid --mbuf 512 --upgrade 42";
     for line in [short, glued, long, &long.replace('=', " "), shortened, &format!("run {short}")] {
         assert_eq!(run_options(&line.split(' ').collect::<Vec<_>>()), all, "{line}");
     }

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 7] = [
     // Towards clients; a worker and its listeners know each other's hand-over types.
     &["session", "worker", "listener"],
     // Control.
-    &["admin", "monitor", "proxy", "cli"],
+    &["admin", "monitor", "reload", "upgrade", "proxy", "cli"],
 ];
 
 /// Pairs that may know each other although neither is below the other.

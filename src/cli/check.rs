@@ -19,7 +19,7 @@ pub fn check(file: &Path) -> ExitCode {
         }
         Err(errors) => {
             complain(format_args!("{errors}\n"));
-            complain(format_args!("{}: {}\n", file.display(), counted(errors.problems.len(), "error")));
+            complain(format_args!("{}: {}\n", file.display(), counted(errors.count(), "error")));
             ExitCode::FAILURE
         }
     }
