@@ -20,10 +20,13 @@ test: build-tools test-tools
 	OUTRIGGER_TEST_PYTHON="$$(.ci/python-clients)" $(CARGO) test --locked
 	$(CARGO) build --release --locked
 
-## The fault tests in their long forms, with a table of errors and recovery times; as root, to have a network of their own.
+## Faults, reloads and upgrades in their long forms, with tables of errors and times; as root, to have a network of their own.
 chaos: build-tools test-tools
 	OUTRIGGER_CHAOS=long $(CARGO) test --locked --test chaos -- --include-ignored --nocapture --test-threads 1
 	$(CARGO) test --locked --test overload -- --ignored --test-threads 1
+	$(CARGO) test --locked --test upgrade -- --ignored --nocapture --test-threads 1
+	# Optimised, as they judge times.
+	OUTRIGGER_CHAOS=long $(CARGO) test --locked --release --test reload -- --include-ignored --nocapture --test-threads 1
 
 ## Every fuzz target for a minute; needs a nightly toolchain and cargo-fuzz. See fuzz/README.md.
 FUZZ_TARGETS = redis_request redis_response memcached_request memcached_response config session

@@ -87,7 +87,7 @@ fn help(arguments: &[&str]) -> String {
 
 #[test]
 fn every_flag_is_in_the_help() {
-    let help: String = help(&[]) + &help(&["explain"]);
+    let help: String = help(&[]) + &help(&["explain"]) + &help(&["diff"]) + &help(&["upgrade"]);
     let known: BTreeSet<&str> = help.split(|c: char| c.is_whitespace() || ",[]".contains(c)).collect();
     let mut found = 0;
     for (name, text) in documents() {
@@ -102,7 +102,7 @@ fn every_flag_is_in_the_help() {
 #[test]
 fn every_subcommand_is_in_the_help() {
     let help = help(&[]);
-    for name in ["check", "explain", "schema"] {
+    for name in ["check", "diff", "explain", "schema", "upgrade"] {
         assert!(read("README.md").contains(&format!("outrigger {name} ")), "the README does not show {name}");
         assert!(help.contains(&format!("\n  {name} ")), "there is no {name}");
     }
@@ -123,7 +123,7 @@ fn the_two_commands_are_in_the_makefile() {
 #[test]
 fn every_path_exists() {
     /// What a word must begin with to be taken for a file of the project.
-    const FOLDERS: [&str; 7] = ["src/", "config/", "tests/", "benches/", "docs/", "fuzz/", ".ci/"];
+    const FOLDERS: [&str; 8] = ["src/", "config/", "deploy/", "tests/", "benches/", "docs/", "fuzz/", ".ci/"];
     let mut found = 0;
     for (name, text) in documents() {
         let words = text.split(|c: char| c.is_whitespace() || "()[]`',;\"".contains(c)).map(|w| (Path::new(""), w));
@@ -254,4 +254,20 @@ fn collect(folder: &Path, sources: &mut String) {
             *sources += &std::fs::read_to_string(path).expect("a source");
         }
     }
+}
+
+#[test]
+fn the_systemd_unit_runs_commands_that_exist_and_waits_for_the_drain() {
+    use outrigger::cli;
+    let unit = read("deploy/outrigger.service");
+    let values = |key| unit.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='));
+    let command = |key| cli::parse_from(values(key).next().expect(key).split(' ')).expect(key);
+    let file = PathBuf::from("/etc/outrigger/outrigger.yml");
+    assert_eq!(command("ExecStartPre"), cli::Command::Check { file: file.clone() });
+    let options = cli::RunOptions { conf_file: Some(file), ..Default::default() };
+    assert_eq!(command("ExecStart"), cli::Command::Run(options));
+    let settings = config::parse("minimal.yml", &read("config/minimal.yml")).expect("a configuration").settings;
+    let limit: u64 = values("TimeoutStopSec").next().and_then(|seconds| seconds.parse().ok()).expect("a limit");
+    // The drain ends by force two seconds after its time.
+    assert!(limit > (settings.pre_stop_delay + settings.drain_timeout).as_secs() + 2);
 }

@@ -552,6 +552,8 @@ fn at_the_limit_of_descriptors_clients_are_served_and_new_ones_wait() {
         ["one", "two", "three"].map(|name| Pool::redis(name, std::slice::from_ref(&server)).set("preconnect: true"));
     let mut proxy = Outrigger::start(pools);
     proxy.announce("cannot accept clients");
+    // Nor can the configuration be looked at.
+    proxy.announce("Too many open files");
     let mut clients: Vec<Client> = (0..3).map(|pool| proxy.client_of(pool)).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.ask("SET a 1"), "+OK"));
     let settled = || proxy.stats()["curr_connections"].as_u64().unwrap();

@@ -150,6 +150,15 @@ impl Client {
         }
     }
 
+    /// The other side has closed, and not a byte came before. Waits for one or the other.
+    pub fn is_at_end(&mut self) -> io::Result<bool> {
+        match self.input.fill_buf() {
+            Ok(bytes) => Ok(bytes.is_empty()),
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Everything until the other side closes.
     pub fn rest(&mut self) -> String {
         let mut rest = Vec::new();

@@ -21,7 +21,7 @@ pub use dns::{Dns, Says};
 pub use fake::Fake;
 pub use moody::{Mood, Moody};
 pub use process::{PATIENCE, Port, eventually};
-pub use proxy::{Outrigger, Pool};
+pub use proxy::{How, Outrigger, Pool};
 pub use relay::{Bound, Relay, Trouble};
 pub use servers::Server;
 

@@ -3,12 +3,18 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    waitpid,
+};
 use socket2::{Domain, Socket, Type};
 
 /// Nothing here takes longer, unless it hangs.
@@ -98,36 +104,81 @@ impl Port {
 
 /// A running program; killed, by its pid, when dropped.
 pub struct Process {
-    child: Child,
+    being: Being,
     name: String,
+}
+
+enum Being {
+    Child(Child),
+    /// Started by a child that ends before it does. The descriptor is of this process, whoever gets its id later.
+    Grandchild {
+        pid: Pid,
+        itself: OwnedFd,
+        ended: Option<ExitStatus>,
+    },
 }
 
 impl Process {
     /// Starts it with its output in a file.
     pub fn start<A: AsRef<OsStr>>(program: &Path, arguments: &[A], folder: &Path, output: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::launch(command, folder, output)
+    }
+
+    /// The same, with whatever else was said about it.
+    pub fn launch(mut command: Command, folder: &Path, output: &Path) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(output).unwrap();
-        let child = Command::new(program)
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        Self { child, name: program.display().to_string() }
+        command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let name = command.get_program().display().to_string();
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        Self { being: Being::Child(child), name }
+    }
+
+    /// One that a child of this test has started. Its end can be seen once that child has ended, if
+    /// [`Process::inherit`] was called before.
+    pub fn of(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+        let itself = pidfd_open(pid, PidfdFlags::empty()).unwrap_or_else(|error| panic!("process {pid:?}: {error}"));
+        Self { being: Being::Grandchild { pid, itself, ended: None }, name: format!("process {pid:?}") }
+    }
+
+    /// From now on processes whose parent ends become children of this test.
+    pub fn inherit() {
+        set_child_subreaper(Some(getpid())).unwrap();
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        match &self.being {
+            Being::Child(child) => child.id(),
+            Being::Grandchild { pid, .. } => pid.as_raw_nonzero().get().cast_unsigned(),
+        }
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        self.try_signal(signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    fn try_signal(&self, signal: Signal) -> Result<(), Errno> {
+        match &self.being {
+            Being::Child(child) => kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), signal),
+            Being::Grandchild { itself, .. } => pidfd_send_signal(itself, signal),
+        }
     }
 
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        match &mut self.being {
+            Being::Child(child) => child.try_wait().unwrap(),
+            Being::Grandchild { ended: Some(status), .. } => Some(*status),
+            Being::Grandchild { pid, ended, .. } => {
+                *ended = match waitpid(Some(*pid), WaitOptions::NOHANG) {
+                    Ok(found) => found.map(|(_, status)| ExitStatus::from_raw(status.as_raw())),
+                    // It still has its parent.
+                    Err(_) => None,
+                };
+                *ended
+            }
+        }
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -137,8 +188,16 @@ impl Process {
 
     /// SIGKILL, and reaped.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Being::Child(child) = &mut self.being {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        }
+        // Unless its parent does that.
+        let deadline = Instant::now() + PATIENCE;
+        while self.has_ended().is_none() && self.try_signal(Signal::KILL).is_ok() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -10,6 +10,9 @@ use tempfile::TempDir;
 use super::client::{Address, Client};
 use super::process::{Port, Process, eventually};
 use super::servers::Server;
+
+/// The proxy as it was built.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_outrigger");
 
 /// One pool of a configuration.
 pub struct Pool {
@@ -63,9 +66,22 @@ fn entries(servers: &[Server]) -> Vec<String> {
     servers.iter().map(Server::entry).collect()
 }
 
-/// A running proxy. When it ends, its log must not hold a warning or an error that the test did not announce.
+/// How the proxy is started, where that is not as usual.
+#[derive(Default)]
+pub struct How {
+    /// Another file than the one that was built.
+    pub program: Option<PathBuf>,
+    /// More arguments.
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+}
+
+/// A running proxy. When it ends, its log must not hold a warning or an error that the test did not announce. After an
+/// upgrade it is the process that took over; all write one log.
 pub struct Outrigger {
     process: Process,
+    /// Those that were replaced, the oldest first.
+    replaced: Vec<Process>,
     pools: Vec<Pool>,
     folder: TempDir,
     stats: Port,
@@ -79,17 +95,30 @@ impl Outrigger {
 
     /// With more global keys, whole lines.
     pub fn start_with(globals: &str, pools: impl IntoIterator<Item = Pool>) -> Self {
+        Self::start_as(How::default(), globals, pools)
+    }
+
+    pub fn start_as(how: How, globals: &str, pools: impl IntoIterator<Item = Pool>) -> Self {
         let pools: Vec<Pool> = pools.into_iter().collect();
+        let all: String = pools.iter().map(|pool| pool.text.as_str()).collect();
+        let text = |stats: &str| format!("{globals}\nadmin:\n  stats: {stats}\npools:\n{all}");
+        let mut proxy = Self::start_text(how, text, pools.iter().map(|pool| pool.listens.clone()).collect());
+        proxy.pools = pools;
+        proxy
+    }
+
+    /// With a whole configuration, which is given the address of the statistics; its pools listen there.
+    pub fn start_text(how: How, text: impl FnOnce(&str) -> String, listens: Vec<Address>) -> Self {
+        let pools: Vec<Pool> =
+            listens.into_iter().map(|listens| Pool { text: String::new(), listens, _port: None }).collect();
         let folder = tempfile::tempdir().unwrap();
         let stats = Port::reserve();
-        let mut text = format!("{globals}\nadmin:\n  stats: {}\npools:\n", stats.address());
-        pools.iter().for_each(|pool| text += &pool.text);
         let file = folder.path().join("outrigger.yml");
-        std::fs::write(&file, text).unwrap();
-        let program = Path::new(env!("CARGO_BIN_EXE_outrigger"));
-        let arguments = [Path::new("-c"), &file];
-        let process = Process::start(program, &arguments, folder.path(), &folder.path().join("log"));
-        let mut proxy = Self { process, pools, folder, stats, announced: Vec::new() };
+        std::fs::write(&file, text(&stats.address().to_string())).unwrap();
+        let mut command = Command::new(how.program.as_deref().unwrap_or(Path::new(PROGRAM)));
+        command.arg("-c").arg(&file).args(how.arguments).envs(how.environment);
+        let process = Process::launch(command, folder.path(), &folder.path().join("log"));
+        let mut proxy = Self { process, replaced: Vec::new(), pools, folder, stats, announced: Vec::new() };
         for index in 0..proxy.pools.len() {
             let address = proxy.pools[index].listens.clone();
             eventually(&format!("the proxy at {address:?}"), || {
@@ -138,6 +167,10 @@ impl Outrigger {
         self.announced.push(text.to_owned());
     }
 
+    pub fn stats_address(&self) -> SocketAddr {
+        self.stats.address()
+    }
+
     /// A file of the proxy's own folder, which is its working directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -169,6 +202,48 @@ impl Outrigger {
         self.process.wait()
     }
 
+    /// `outrigger upgrade`, whatever becomes of it: its exit code, and what it said.
+    pub fn ask_for_upgrade(&self) -> (Option<i32>, String) {
+        Process::inherit();
+        let asked = Command::new(PROGRAM).args(["upgrade", "--pid", &self.pid().to_string()]).output().unwrap();
+        let said = [asked.stdout, asked.stderr].concat();
+        (asked.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// `outrigger upgrade`; from then on this is the process that took over.
+    #[track_caller]
+    pub fn upgrade(&mut self) -> String {
+        let (code, said) = self.ask_for_upgrade();
+        assert_eq!(code, Some(0), "{said}\n{}", self.log());
+        self.is_succeeded();
+        said
+    }
+
+    /// Another process takes over, as the log says: from then on this is that one.
+    pub fn is_succeeded(&mut self) {
+        let pid = eventually("another process to take over", || {
+            let log = self.log();
+            let mut pids = log.lines().filter_map(|line| {
+                let (before, _) = line.split_once(" serves; ")?;
+                before.rsplit_once("process ")?.1.parse().ok()
+            });
+            pids.nth(self.replaced.len())
+        });
+        self.replaced.push(std::mem::replace(&mut self.process, Process::of(pid)));
+    }
+
+    /// All that were replaced have handed over and ended well.
+    #[track_caller]
+    pub fn expect_end_of_replaced(&mut self) {
+        eventually("the sessions to be handed over", || {
+            (self.log().matches("the old process has handed over").count() >= self.replaced.len()).then_some(())
+        });
+        for number in 0..self.replaced.len() {
+            let status = self.replaced[number].wait();
+            assert_eq!(status.code(), Some(0), "process {number}\n{}", self.log());
+        }
+    }
+
     /// SIGTERM, and the end with exit code 0.
     #[track_caller]
     pub fn terminate(&mut self) {
@@ -186,6 +261,7 @@ impl Outrigger {
 
 impl Drop for Outrigger {
     fn drop(&mut self) {
+        self.replaced.iter_mut().for_each(Process::kill);
         self.process.kill();
         if std::thread::panicking() {
             eprintln!("--- the proxy's log\n{}---", self.log());
