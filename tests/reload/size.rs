@@ -101,9 +101,9 @@ fn worked(schedstat: &str) -> Duration {
 
 /// The thread's folder in `/proc`.
 fn worker_of(pid: u32) -> PathBuf {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
     let is_worker = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "worker-0\n");
-    tasks.filter(is_worker).next().expect("a worker")
+    tasks.find(is_worker).expect("a worker")
 }
 
 /// Says on drop that it is over, in a panic as well.
