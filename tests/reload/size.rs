@@ -45,8 +45,7 @@ impl Change {
     fn limits(self) -> (Duration, Duration) {
         match self {
             Self::Nothing | Self::One | Self::Limits => (Duration::from_millis(100), Duration::from_millis(1)),
-            Self::All => (Duration::from_secs(1), Duration::from_millis(1)),
-            Self::Servers => (Duration::from_secs(1), Duration::from_millis(2)),
+            Self::All | Self::Servers => (Duration::from_secs(1), Duration::from_millis(2)),
         }
     }
 }
