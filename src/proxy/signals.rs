@@ -2,7 +2,7 @@
 //!
 //! | signal | |
 //! |---|---|
-//! | SIGTERM, SIGINT | drain, then end; the second one ends at once |
+//! | SIGTERM, SIGINT | drain, then end; another one ends `pre_stop_delay`, or the process at once |
 //! | SIGHUP | reopen the log, read the configuration anew |
 //! | SIGUSR2 | start the binary that is on disk now, and let it take over |
 //! | SIGQUIT | of pingora's upgrade: ends only a process that another has taken over from, and that does so by itself |

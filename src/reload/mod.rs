@@ -2,8 +2,8 @@
 //! it takes effect, all of it or nothing.
 //!
 //! ```text
-//!   file, SIGHUP ─► read, validate ─► plan ─► build what is shared ─► bind ─► publish ─► workers, listeners, probes
-//!                         └───────────── anything wrong ─────────────┘  └─ cannot fail
+//!   file, SIGHUP ─► read, validate ─► build what is shared ─► bind ─► publish ─► workers, listeners, probes ─► log: the plan
+//!                         └──────── anything wrong ────────┘  └─ cannot fail
 //!                                     said; what is running stays
 //! ```
 
@@ -144,9 +144,8 @@ impl Reloader {
         let mut settings = loaded.settings.clone();
         // Workers are threads with sessions on them: see the plan's `needs_restart`.
         settings.workers = before.settings.workers;
-        let planning = plan(&before.settings, &loaded.settings);
         if settings == *before.settings {
-            let needs_restart = needs_restart(&planning.await?);
+            let needs_restart = needs_restart(&plan(&before.settings, &loaded.settings).await);
             tracing::info!("the configuration was read again: nothing changes");
             say_restart(&needs_restart);
             live.status.unchanged(loaded.hash().to_owned(), needs_restart);
@@ -157,7 +156,8 @@ impl Reloader {
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         publish(live, &before, ready);
         let took = begun.elapsed().as_millis();
-        let plan = planning.await?;
+        // For people: nothing waits for it. Comparing rings takes longer than building them.
+        let plan = plan(&before.settings, &loaded.settings).await;
         let (summary, needs_restart) = (plan.summary(), needs_restart(&plan));
         let generation = live.topology.borrow().generation;
         live.status.changed(generation, loaded.hash().to_owned(), needs_restart.clone());
@@ -169,16 +169,11 @@ impl Reloader {
     }
 }
 
-/// What is about to change. Begins at once: comparing rings takes as long as building them.
-fn plan(before: &Arc<Settings>, after: &Settings) -> impl Future<Output = Result<Plan, String>> + use<> {
+/// What differs; nothing, if the system is out of threads.
+async fn plan(before: &Arc<Settings>, after: &Settings) -> Plan {
     let (before, after) = (before.clone(), after.clone());
-    let plan = tokio::spawn(aside(move || Plan::between(&before, &after)));
-    async {
-        match plan.await {
-            Ok(plan) => plan.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
+    let plan = aside(move || Plan::between(&before, &after)).await;
+    plan.inspect_err(|error| tracing::warn!(%error, "what changes cannot be told")).unwrap_or_default()
 }
 
 /// What the process goes by only when it is started anew.
