@@ -67,11 +67,6 @@ impl ServiceManager {
         self.stops.store(true, Relaxed);
     }
 
-    /// What `systemctl status` shows.
-    pub fn status(&self, text: &str) {
-        self.tell(&line_of_status(text));
-    }
-
     /// Another process is the service from now on. To be told by the one that was, as it alone is believed.
     pub fn main_pid(&self, pid: u32) {
         self.tell(&format!("MAINPID={pid}\n"));
@@ -128,8 +123,8 @@ mod tests {
         let manager = ServiceManager::at(path.as_os_str()).unwrap();
         manager.ready("serving 2 pools");
         assert_eq!(heard(&socket), pairs(&[("READY", "1"), ("STATUS", "serving 2 pools")]));
-        manager.status("a\nMAINPID=1");
-        assert_eq!(heard(&socket), pairs(&[("STATUS", "a MAINPID=1")]));
+        manager.ready("a\nMAINPID=1");
+        assert_eq!(heard(&socket), pairs(&[("READY", "1"), ("STATUS", "a MAINPID=1")]));
         manager.main_pid(4711);
         assert_eq!(heard(&socket), pairs(&[("MAINPID", "4711")]));
         manager.stopping();
@@ -155,14 +150,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = ServiceManager::at(path.as_os_str()).unwrap();
-        manager.status("to nobody");
+        manager.ready("to nobody");
         let socket = UnixDatagram::bind(&path).unwrap();
-        manager.status("one");
-        assert_eq!(heard(&socket), pairs(&[("STATUS", "one")]));
+        manager.ready("one");
+        assert_eq!(heard(&socket), pairs(&[("READY", "1"), ("STATUS", "one")]));
         std::fs::remove_file(&path).unwrap();
         let socket = UnixDatagram::bind(&path).unwrap();
-        manager.status("two");
-        assert_eq!(heard(&socket), pairs(&[("STATUS", "two")]));
+        manager.ready("two");
+        assert_eq!(heard(&socket), pairs(&[("READY", "1"), ("STATUS", "two")]));
     }
 
     #[test]

@@ -151,7 +151,9 @@ impl Reloader {
             live.status.unchanged(loaded.hash().to_owned(), needs_restart);
             return Ok(Outcome::Same);
         }
-        let ready = prepare(live, &before, Arc::new(settings)).await?;
+        let ready = prepare(live, &before, Arc::new(settings)).await;
+        // What was new has been asked for where it would have been; from now on all is asked for as before.
+        let ready = ready.inspect_err(|_| live.ground.names.ask(before.settings.resolver))?;
         // Not before: an attempt that fails is made again every 30 s.
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         publish(live, &before, ready);
@@ -205,7 +207,7 @@ async fn prepare(live: &Live, before: &Arc<Topology>, settings: Arc<Settings>) -
         Ok(Err(error)) => return Err(error.to_string()),
         Err(error) => return Err(error.to_string()),
     };
-    // New names are asked for where they will be; should this fail, all are asked for as before.
+    // New names are asked for where they will be.
     live.ground.names.ask(settings.resolver);
     live.ground.names.settled(RESOLVING).await;
     let (log, stats, old, new) = (live.log.clone(), live.stats.clone(), before.settings.clone(), settings);
@@ -224,10 +226,7 @@ async fn prepare(live: &Live, before: &Arc<Topology>, settings: Arc<Settings>) -
     let stats = stats.map_err(|error| problems.push(error)).ok();
     match (listeners, log, stats) {
         (Some(listeners), Some(log), Some(stats)) => Ok(Ready { topology, listeners, log, stats }),
-        _ => {
-            live.ground.names.ask(before.settings.resolver);
-            Err(problems.iter().map(io::Error::to_string).collect::<Vec<_>>().join("\n"))
-        }
+        _ => Err(problems.iter().map(io::Error::to_string).collect::<Vec<_>>().join("\n")),
     }
 }
 
