@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!         listener                                          control thread (`proxy`)
-//!            │ accept, hand to the worker with               signals · statistics port (`admin`)
-//!            ▼ the fewest sessions
+//!            │ accept, hand to the worker with               signals · admin port, statistics (`admin`)
+//!            ▼ the fewest sessions                               ▲ sums of what each worker counts (`telemetry`)
 //!  ┌──────── worker i: one thread, one event loop ───────────────────────────────────────────────┐
 //!  │                                                                                             │
 //!  │    1 read, parse         2 route            3 append                    4 write             │
@@ -34,6 +34,11 @@
 //! changed. Then the topology is published: each [`worker::Worker`] takes it up pool by pool, one a pass, the monitor's probes
 //! follow it, and [`listener::Listeners::apply`] opens and closes. Sessions go over one by one, when nothing of theirs is
 //! unanswered.
+//!
+//! What is seen: each worker counts in cells of its own ([`telemetry::PoolCells`], [`telemetry::ServerCells`]), one set a pool
+//! and one a server; nobody else writes them. Whoever asks ([`admin`]) walks the topology and sums. Times are differences of
+//! the clock's readings at the begin of passes. Slow requests and hot keys are noticed where a reply meets its request, in
+//! [`backend`].
 //!
 //! # Layers
 //!
@@ -66,6 +71,8 @@
 //!   *generation* is its number, from 1 at the start. The *successor* of a pool or a server, or of what is known of its health, is
 //!   what goes on in its place after a reload; the successor of a process is the one that takes its place at an *upgrade*, and
 //!   the *predecessor* the one before. A session *departs* to a successor, between two requests.
+//! - A request's *class* is read, write, other or proxy (answered here); its *outcome* is ok, miss, error (the server's), failed
+//!   (no server's answer) or rejected. *Trouble* is why.
 //! - *Ejection* takes a failing server off the ring; *failure limit* and *retry timeout* say when, and for how long. A *probe*
 //!   asks a server how it is. A *returning* server gets a growing share of its keys. A *stand-in* is the pool that takes the
 //!   keys of ejected servers.

@@ -144,7 +144,8 @@ async fn within(limit: Duration, answer: impl Future<Output = Result<(), String>
     timeout(limit, answer).await.unwrap_or_else(late)
 }
 
-/// Lets the shares of one pool's returning servers grow. None starts to return but at a probe, which is news.
+/// Lets the shares of one pool's returning servers grow. What starts to return by an order is seen at
+/// the next probe, which is news.
 struct Clock {
     health: Arc<PoolHealth>,
     news: Arc<Notify>,

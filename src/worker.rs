@@ -93,11 +93,27 @@ impl Bell {
     }
 }
 
+/// How a worker does, for those who only look. It does not keep the worker from ending.
+#[derive(Clone)]
+pub struct Vitals {
+    /// The id of its thread, as in `/proc/self/task`.
+    pub thread: i32,
+    sessions: Arc<AtomicUsize>,
+}
+
+impl Vitals {
+    /// Sessions that the worker has, those on their way to it included.
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Relaxed)
+    }
+}
+
 /// The way to a running worker. It drains and ends when told so, or when every clone of this is dropped.
 #[derive(Clone)]
 pub struct Worker {
     mail: mpsc::UnboundedSender<Mail>,
     sessions: Arc<AtomicUsize>,
+    thread: i32,
 }
 
 impl Worker {
@@ -119,8 +135,13 @@ impl Worker {
         let (report, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || run(runtime, index, plan, queue, &report))?;
         // A worker that did not start has no sessions, so every client would be handed to it.
-        started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
-        Ok((Self { mail, sessions }, thread))
+        let id = started.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
+        Ok((Self { mail, sessions, thread: id }, thread))
+    }
+
+    /// For those who watch how it does.
+    pub fn vitals(&self) -> Vitals {
+        Vitals { thread: self.thread, sessions: self.sessions.clone() }
     }
 
     /// Sessions that the worker has, those on their way to it included.
@@ -166,8 +187,8 @@ fn run(mut runtime: Builder, index: usize, plan: Plan, queue: mpsc::UnboundedRec
     Pass::uninstall();
 }
 
-/// Tells the starter of a worker whether it has started.
-type Report = std::sync::mpsc::Sender<io::Result<()>>;
+/// Tells the starter of a worker whether it has started, and the id of its thread.
+type Report = std::sync::mpsc::Sender<io::Result<i32>>;
 
 type Sessions = RefCell<HashMap<u64, Rc<Session>>>;
 
@@ -189,7 +210,7 @@ async fn serve(index: usize, plan: Plan, pass: Rc<Pass>, mut queue: mpsc::Unboun
         Err(error) => return drop(report.send(Err(error))),
     };
     local.adopt(plan.topology).await;
-    let _ = report.send(Ok(()));
+    let _ = report.send(Ok(rustix::thread::gettid().as_raw_nonzero().get()));
     while let Some(mail) = queue.recv().await {
         match mail {
             Mail::Client(accepted) => local.admit(accepted),
@@ -226,6 +247,7 @@ impl Local {
     /// pause is that of one pool.
     async fn adopt(&self, topology: Arc<Topology>) {
         let settings = topology.settings.clone();
+        self.shared.pass.set_measuring(settings.observe.metrics);
         let sessions = &self.sessions;
         self.pools.adopt(topology, |pool| each_of(sessions, pool.shared().id, |s| s.adopt(pool.clone()))).await;
         for id in self.pools.removed() {

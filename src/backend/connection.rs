@@ -10,6 +10,7 @@
 mod change;
 mod deadlines;
 mod gauges;
+mod notice;
 mod recovery;
 mod signs;
 
@@ -31,6 +32,8 @@ use crate::protocol::{Parsed, memcached, redis};
 use crate::telemetry::ServerCells;
 
 use gauges::Queues;
+use notice::Notice;
+pub use notice::Records;
 use recovery::Recovery;
 use signs::Signs;
 
@@ -46,6 +49,7 @@ pub struct Connection {
     health: RefCell<Rc<dyn ServerHealth>>,
     pass: Rc<Pass>,
     cells: Arc<ServerCells>,
+    notice: Notice,
     link: RefCell<Option<Stream>>,
     out: RefCell<Outbound>,
     inbound: RefCell<Inbound>,
@@ -67,6 +71,8 @@ pub struct Connection {
     retiring: Cell<bool>,
     /// Not wanted any more: ends when nothing is in flight.
     leaving: Cell<bool>,
+    /// The server is ejected, and yet answers what is in flight.
+    released: Cell<bool>,
     /// The description that the link was made by.
     made_for: RefCell<Option<Arc<Server>>>,
     /// When the connection under way must have been made.
@@ -84,15 +90,16 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that is not made yet; spawn [`Connection::run`] for it.
-    pub fn new(server: Arc<Server>, health: Rc<dyn ServerHealth>, pass: Rc<Pass>, cells: Arc<ServerCells>) -> Rc<Self> {
+    pub fn new(server: Arc<Server>, health: Rc<dyn ServerHealth>, pass: Rc<Pass>, records: Records) -> Rc<Self> {
         let (heard, held) = (Cell::new(pass.now()), Held::new(pass.clone()));
         let recovery = Recovery::new(server.max_reconnect_delay);
         Rc::new(Self {
             held,
-            server: RefCell::new(server),
             health: RefCell::new(health),
             pass,
-            cells,
+            notice: Notice::new(&records, &server),
+            cells: records.cells,
+            server: RefCell::new(server),
             link: RefCell::default(),
             out: RefCell::new(Outbound::keeping()),
             inbound: RefCell::default(),
@@ -107,6 +114,7 @@ impl Connection {
             broken: RefCell::default(),
             retiring: Cell::new(false),
             leaving: Cell::new(false),
+            released: Cell::new(false),
             made_for: RefCell::default(),
             connect_by: Cell::new(None),
             counted: Cell::default(),
@@ -167,14 +175,20 @@ impl Connection {
         let before = out.len();
         write(&mut out, &self.pass);
         let bytes = out.len() - before;
-        let mut entry = Entry::new(requester, request.ticket, request.expect, self.deadline(request.time));
+        let entry = Entry::new(requester, request.ticket, request.expect, self.deadline(request.time));
+        let mut entry = entry.at(self.pass.stamp());
         (entry.attempts, entry.slow) = (request.attempts, request.time == Time::Slow);
-        if request.repeatable
-            && let Some(copy) = out.last(bytes)
-        {
-            entry.kept = self.replay.borrow_mut().keep(copy);
+        let beginning = out.beginning_of_last(bytes);
+        entry.sampled = self.notice_request(bytes, beginning);
+        let mut replay = self.replay.borrow_mut();
+        if request.repeatable && beginning.len() == bytes {
+            entry.kept = replay.keep(beginning);
+            entry.repeatable = entry.kept > 0;
         }
-        drop(out);
+        if entry.kept == 0 {
+            entry.kept = replay.keep_beginning(beginning);
+        }
+        drop((out, replay));
         // Only what can be sent again gains from an early doubt.
         if request.time == Time::Usual && request.repeatable {
             self.rouse();
@@ -228,6 +242,7 @@ impl Connection {
                 }
             }
         }
+        self.wait_until(None);
     }
 
     /// Whether a link is to be made; if not, none ever will be.
@@ -251,6 +266,7 @@ impl Connection {
         self.connect_by.set(server.connect_timeout.map(|limit| self.pass.now() + limit));
         self.pass.watch_deadlines();
         *self.made_for.borrow_mut() = Some(server.clone());
+        self.cells.connecting.add(1);
         let mut attempt = pin!(connect(&server));
         let result = poll_fn(|cx| match self.broken.borrow_mut().take() {
             Some(reason) => Poll::Ready(Err(reason)),
@@ -260,7 +276,9 @@ impl Connection {
         });
         let result = result.await;
         self.connect_by.set(None);
-        result
+        self.cells.connecting.sub(1);
+        // In other words than of a connection that breaks later.
+        result.map_err(Reason::of_connecting)
     }
 
     fn connected(self: &Rc<Self>, stream: Stream, begun: Instant) {
@@ -299,8 +317,21 @@ impl Connection {
         Poll::Pending
     }
 
+    /// The server was ejected although it is well: what was sent to it is still answered, what cannot be sent at once is
+    /// handed back.
+    pub fn release(self: &Rc<Self>) {
+        if self.is_up() {
+            self.clone().flush();
+            if self.out.borrow().is_empty() {
+                return self.released.set(true);
+            }
+        }
+        self.abandon();
+    }
+
     /// The server was ejected: hands back at once all that waits for it.
     pub fn abandon(&self) {
+        self.released.set(false);
         if self.in_flight.borrow().is_empty() {
             return;
         }
@@ -361,7 +392,8 @@ impl Connection {
         let cells = &self.cells;
         let mut signs = Signs::default();
         while !input.bytes().is_empty() {
-            let Some((expect, kept)) = self.in_flight.borrow().next().map(|e| (e.expect, e.kept)) else {
+            let next = self.in_flight.borrow().next().map(|e| (e.expect, e.kept, e.repeatable, (e.queued, e.sampled)));
+            let Some((expect, kept, repeatable, (queued, sampled))) = next else {
                 return Err(Reason::Protocol("a reply that no request asked for".into()));
             };
             let length = match self.measure.borrow_mut().reply(input.bytes(), expect, &self.server().limits)? {
@@ -371,13 +403,19 @@ impl Connection {
                     break;
                 }
             };
-            self.check_keys(expect, kept, &input.bytes()[..length])?;
+            let reply = &input.bytes()[..length];
+            self.check_keys(expect, if repeatable { kept } else { 0 }, reply)?;
+            self.notice_reply(queued, sampled, reply);
             let Some(entry) = self.in_flight.borrow_mut().answered() else { break };
             if kept > 0 {
                 self.replay.borrow_mut().release(kept);
             }
             cells.responses.increment();
             cells.response_bytes.add(length as u64);
+            if self.pass.measures() {
+                cells.latency.record(self.pass.stamp().since(entry.written));
+                cells.queue_latency.record(entry.written.since(entry.queued));
+            }
             let payload = input.take(length);
             let out_of_step = matches!(expect, Expect::Memcached(e)
                 if memcached::response::leaves_out_of_step(payload.as_slice(), e));
@@ -428,7 +466,7 @@ impl Flush for Connection {
         let Some(stream) = &*link else { return };
         let mut written = 0;
         let result = self.out.borrow_mut().write_to(stream, &self.pass, most, |n| written += n);
-        self.in_flight.borrow_mut().wrote(written);
+        self.in_flight.borrow_mut().wrote(written, self.pass.stamp());
         match result {
             Ok(true) => {}
             Ok(false) => {

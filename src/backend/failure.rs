@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Expect;
+use crate::telemetry::Trouble;
 
 /// Why a connection could not be made, or ended, or a request went without a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +47,12 @@ pub enum Reason {
     /// The server is not in the configuration any more.
     #[error("Server was removed from the configuration")]
     Removed,
+    /// The connection broke.
     #[error("{0}")]
     Io(String),
+    /// The connection could not be made.
+    #[error("{0}")]
+    NotConnected(String),
     /// This machine, or this process, has run out of something.
     #[error("Proxy cannot connect: {0}")]
     Exhausted(String),
@@ -57,6 +62,30 @@ impl Reason {
     /// Whether the server is to blame.
     pub fn is_failure(&self) -> bool {
         !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved | Self::Removed | Self::Exhausted(_))
+    }
+
+    /// The reason of an attempt to connect that failed.
+    pub fn of_connecting(self) -> Self {
+        match self {
+            Self::Io(text) => Self::NotConnected(text),
+            other => other,
+        }
+    }
+
+    /// What it is counted as.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::TimedOut(_) | Self::Silent(_) => Trouble::Timeout,
+            Self::ConnectTimedOut(_) | Self::NotConnected(_) => Trouble::ConnectFailed,
+            Self::NotResolved(_) => Trouble::NotResolved,
+            Self::Login { .. } => Trouble::Login,
+            Self::Protocol(_) | Self::OutOfStep => Trouble::ProtocolError,
+            Self::Closed | Self::Io(_) => Trouble::ConnectionLost,
+            Self::Ejected => Trouble::Ejected,
+            Self::NotReady(_) => Trouble::NotReady,
+            Self::Moved | Self::Removed => Trouble::Removed,
+            Self::Exhausted(_) => Trouble::Exhausted,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Expect, Ticket};
+use crate::telemetry::Stamp;
 
 /// One unanswered request.
 #[derive(Debug)]
@@ -28,9 +29,17 @@ pub struct Entry<R> {
     pub expired: bool,
     /// It has the time of slow commands.
     pub slow: bool,
-    /// Length of its copy among those that may be sent again, in bytes; 0: there is none.
+    /// Length of the copy of its beginning, in bytes; 0: there is none.
     pub kept: u32,
+    /// It may be sent again: the copy is all of it.
+    pub repeatable: bool,
+    /// It is in the sample that hot and big keys are looked for in.
+    pub sampled: bool,
     pub deadline: Option<Instant>,
+    /// When it was queued, for the first time.
+    pub queued: Stamp,
+    /// When its last byte was written; before that as `queued`.
+    pub written: Stamp,
     /// Stream position behind the request's last byte.
     end: u64,
 }
@@ -38,7 +47,26 @@ pub struct Entry<R> {
 impl<R> Entry<R> {
     /// A request to be pushed.
     pub fn new(requester: Option<R>, ticket: Ticket, expect: Expect, deadline: Option<Instant>) -> Self {
-        Self { requester, ticket, expect, attempts: 0, expired: false, slow: false, kept: 0, deadline, end: 0 }
+        Self {
+            requester,
+            ticket,
+            expect,
+            attempts: 0,
+            expired: false,
+            slow: false,
+            kept: 0,
+            repeatable: false,
+            sampled: false,
+            deadline,
+            queued: Stamp::default(),
+            written: Stamp::default(),
+            end: 0,
+        }
+    }
+
+    /// Queued now.
+    pub fn at(self, now: Stamp) -> Self {
+        Self { queued: now, written: now, ..self }
     }
 }
 
@@ -116,8 +144,8 @@ impl<R> InFlight<R> {
         next.map_or(0, |next| (next.end - self.written) as usize)
     }
 
-    /// `bytes` more bytes were written; returns how many requests that completed.
-    pub fn wrote(&mut self, bytes: usize) -> usize {
+    /// `bytes` more bytes were written now; returns how many requests that completed.
+    pub fn wrote(&mut self, bytes: usize, now: Stamp) -> usize {
         self.written += bytes as u64;
         debug_assert!(self.written <= self.appended);
         let before = self.unwritten;
@@ -126,6 +154,9 @@ impl<R> InFlight<R> {
         } else {
             self.queue.iter().rev().take_while(|e| e.end > self.written).count()
         };
+        let length = self.queue.len();
+        let complete = self.queue.range_mut(length - before..length - self.unwritten);
+        complete.for_each(|entry| entry.written = now);
         before - self.unwritten
     }
 
@@ -134,6 +165,11 @@ impl<R> InFlight<R> {
     /// large item.)
     pub fn next(&self) -> Option<&Entry<R>> {
         self.queue.front().filter(|_| self.start < self.written)
+    }
+
+    /// The length of the oldest request, in bytes.
+    pub fn bytes_of_next(&self) -> usize {
+        self.queue.front().map_or(0, |oldest| (oldest.end - self.start) as usize)
     }
 
     /// Takes the request that the reply at hand belongs to. `None` as for [`InFlight::next`].
@@ -164,6 +200,22 @@ impl<R> InFlight<R> {
     /// What the next reply belongs to was given up: the server has not just been busy with something else.
     pub fn is_stuck(&self) -> bool {
         self.queue.front().is_some_and(|oldest| oldest.expired)
+    }
+
+    /// Shows the requests that [`InFlight::expire`] would give up.
+    pub fn overdue(&self, now: Instant, mut see: impl FnMut(Due<'_, R>)) {
+        if self.soonest.is_none_or(|soonest| soonest > now) {
+            return;
+        }
+        let (mut start, mut copies_before) = (self.start, 0);
+        for entry in &self.queue {
+            if !entry.expired && entry.deadline.is_some_and(|deadline| deadline <= now) {
+                let (bytes, written) = ((entry.end - start) as usize, entry.end <= self.written);
+                see(Due { entry, bytes, written, copies_before });
+            }
+            start = entry.end;
+            copies_before += entry.kept as usize;
+        }
     }
 
     /// Gives up the requests whose deadline has passed; their entries stay to swallow late replies.
@@ -200,6 +252,18 @@ impl<R> InFlight<R> {
         });
         (orphaned, taken.collect())
     }
+}
+
+/// A request that is to be given up.
+#[derive(Debug)]
+pub struct Due<'a, R> {
+    pub entry: &'a Entry<R>,
+    /// Its length, in bytes.
+    pub bytes: usize,
+    /// All of it was written.
+    pub written: bool,
+    /// The length of all copies before its own, in bytes.
+    pub copies_before: usize,
 }
 
 /// A request that was given up.

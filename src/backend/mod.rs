@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-pub use connection::Connection;
+pub use connection::{Connection, Records};
 pub use failure::{Failure, Lost, Reason};
 pub use probe::Probe;
 
@@ -126,6 +126,8 @@ pub struct Server {
     pub timeout: Option<Duration>,
     /// The same for slow commands.
     pub slow_timeout: Option<Duration>,
+    /// A request that takes at least so long is a slow one; `None`: none is.
+    pub slowlog_threshold: Option<Duration>,
     /// Longest wait between two attempts to connect.
     pub max_reconnect_delay: Duration,
     /// First words of error replies that count as failures.

@@ -161,6 +161,7 @@ mod tests {
                 connect_timeout: None,
                 timeout: None,
                 slow_timeout: None,
+                slowlog_threshold: None,
                 max_reconnect_delay: Duration::ZERO,
                 failure_replies: vec![],
                 limits: Limits::default(),

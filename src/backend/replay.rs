@@ -1,4 +1,5 @@
-//! Copies of the requests in flight that may be sent a second time. Pure.
+//! Copies of the requests in flight: whole ones of those that may be sent a second time, and the beginnings of others,
+//! which tell what they ask for. Pure.
 //!
 //! Invariant: the copies lie in the order of the in-flight queue; an entry's copy is at the front when the entry is.
 
@@ -8,6 +9,8 @@ const LONGEST: usize = 4 * 1024;
 const MOST: usize = 256 * 1024;
 /// The released front is cut off when it is longer than this, in bytes, and longer than the rest.
 const SLACK: usize = 16 * 1024;
+/// So much is kept of a request that cannot be sent again: more than a command and a key that memcached takes. In bytes.
+const BEGINNING: usize = 300;
 
 /// The copies for one connection.
 #[derive(Debug, Default)]
@@ -32,9 +35,22 @@ impl Replay {
         request.len() as u32
     }
 
+    /// Appends the beginning of a request; returns its length, 0 if there is no room for it. Half of the room is left to
+    /// those that may be sent again.
+    pub fn keep_beginning(&mut self, request: &[u8]) -> u32 {
+        let beginning = &request[..request.len().min(BEGINNING)];
+        if self.bytes.len() - self.released > MOST / 2 { 0 } else { self.keep(beginning) }
+    }
+
+    /// The copy of this length that so many bytes of others lie before.
+    pub fn at(&self, before: usize, length: u32) -> &[u8] {
+        let start = self.released + before;
+        &self.bytes[start..start + length as usize]
+    }
+
     /// The first `length` bytes: the copy of the oldest request that has one.
     pub fn front(&self, length: u32) -> &[u8] {
-        &self.bytes[self.released..self.released + length as usize]
+        self.at(0, length)
     }
 
     /// Forgets the first `length` bytes.
@@ -69,6 +85,18 @@ mod tests {
             }
         }
         assert!(replay.bytes.capacity() <= 8 * SLACK, "{}", replay.bytes.capacity());
+    }
+
+    #[test]
+    fn of_what_cannot_be_sent_again_the_beginning_is_kept_while_half_of_the_room_is_free() {
+        let mut replay = Replay::default();
+        assert_eq!(replay.keep(b"GET a"), 5);
+        let long: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        assert_eq!(replay.keep_beginning(&long), BEGINNING as u32);
+        assert_eq!((replay.at(0, 5), replay.at(5, BEGINNING as u32)), (&b"GET a"[..], &long[..BEGINNING]));
+        let kept = (0..10_000).filter(|_| replay.keep_beginning(&long) > 0).count();
+        assert!((kept * BEGINNING).abs_diff(MOST / 2) < 2 * BEGINNING, "{kept}");
+        assert_eq!(replay.keep(&long[..LONGEST]), LONGEST as u32);
     }
 
     #[test]

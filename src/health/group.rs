@@ -1,7 +1,7 @@
 //! The servers of one pool, and the guard: when too many fail, it is not the servers, and those that are left must not
 //! be crushed. Above `max_ejected_percent` nothing more is ejected.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::server::Server;
 use super::{Jitter, Policy, Report, Standing, Transition};
@@ -108,6 +108,22 @@ impl Group {
     /// Ejects a server of which somebody else knows that it fails, if it is not ejected already and as many may be.
     pub fn condemn(&mut self, server: usize, now: Instant, why: &str) -> Option<Transition> {
         if self.servers[server].is_ejected() { None } else { self.eject(server, now, why) }
+    }
+
+    /// Ejects a server because somebody wants it, however many are ejected already; for as long as said, or else as long as
+    /// any ejection. One that is ejected already stays so from now on.
+    pub fn send_away(&mut self, server: usize, now: Instant, time: Option<Duration>, why: &str) -> Transition {
+        let time = time.unwrap_or(self.policy.retry_timeout);
+        let gone = self.servers[server].send_away(now, time, why);
+        self.servers.iter_mut().for_each(Server::forget_kept);
+        gone
+    }
+
+    /// Takes an ejected server back because somebody wants it, whatever is missing; but one that must be emptied is
+    /// emptied first, which it [`wants`](Self::wants_flush) from now on. `None`: it is not ejected, or that.
+    pub fn call_back(&mut self, server: usize, now: Instant) -> Option<Transition> {
+        let back = self.servers[server].call_back(now, &self.policy);
+        self.note(back)
     }
 
     fn eject(&mut self, server: usize, now: Instant, why: &str) -> Option<Transition> {

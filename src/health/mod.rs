@@ -38,6 +38,15 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Its word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Returning(_) => "returning",
+            Self::Ejected => "ejected",
+        }
+    }
+
     /// Takes some traffic.
     pub fn is_live(self) -> bool {
         self != Self::Ejected
@@ -101,6 +110,10 @@ pub struct Report {
     pub since: Option<Instant>,
     /// Ejected: when it may return at the earliest. Returning: when it has all of its traffic again.
     pub until: Option<Instant>,
+    /// Ejected by somebody's order, while it was well.
+    pub by_order: bool,
+    /// Ejected: somebody wants it so until then, whatever it was ejected for at first.
+    pub wanted: bool,
     /// Ejections so far.
     pub ejections: u64,
 }

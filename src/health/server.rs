@@ -3,8 +3,8 @@
 //! Invariants:
 //! - An episode is one failure: a failure counts only if what failed began after the last counted one was noticed. A
 //!   server that dies under a hundred connections has failed once; the connection refused after that is the second time.
-//! - Ejected → anything else happens at a good probe (or the flush that follows it) and nowhere else: not before `until`,
-//!   not with fewer than `probe_successes` good probes in a row, the last of them just now.
+//! - Ejected → anything else happens at a good probe (or the flush that follows it), or by somebody's order, and nowhere
+//!   else: not before `until`, not with fewer than `probe_successes` good probes in a row, the last of them just now.
 
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,10 @@ enum State {
         awaits_flush: bool,
         /// That it could not be emptied has been said.
         said: bool,
+        /// Somebody wanted it, while it was well.
+        by_order: bool,
+        /// It does not follow the settings.
+        fixed: bool,
     },
     Returning {
         /// In [`STEPS`], counted from 1.
@@ -186,15 +190,58 @@ impl Server {
         self.probes.count = 0;
         self.kept = None;
         let until = now + self.sentence;
-        self.state = State::Ejected { until, good: 0, good_since: None, awaits_flush: false, said: false };
+        self.state = State::Ejected {
+            until,
+            good: 0,
+            good_since: None,
+            awaits_flush: false,
+            said: false,
+            by_order: false,
+            fixed: false,
+        };
         Transition::Ejected { why: why.to_owned(), since, until }
+    }
+
+    /// Ejects it for so long by somebody's order, which says nothing about the server: its next ejection is no longer for it.
+    pub(super) fn send_away(&mut self, now: Instant, time: Duration, why: &str) -> Transition {
+        let by_order = !self.is_ejected();
+        if by_order {
+            self.ejections += 1;
+            self.ejected_at = Some(now);
+        }
+        why.clone_into(&mut self.why);
+        self.traffic.count = 0;
+        self.probes.count = 0;
+        self.kept = None;
+        let until = now + time;
+        self.state = State::Ejected {
+            until,
+            good: 0,
+            good_since: None,
+            awaits_flush: false,
+            said: false,
+            by_order,
+            fixed: true,
+        };
+        Transition::Ejected { why: why.to_owned(), since: now, until }
+    }
+
+    /// Ends its ejection by somebody's order; if it must be emptied before, at the flush.
+    pub(super) fn call_back(&mut self, now: Instant, policy: &Policy) -> Option<Transition> {
+        let State::Ejected { until, good, awaits_flush, .. } = &mut self.state else { return None };
+        if policy.flush {
+            // Should the flush fail, a good probe has it tried again.
+            (*until, *good, *awaits_flush) = (now, policy.probe_successes, true);
+            return None;
+        }
+        Some(self.comes_back(now, policy))
     }
 
     /// A shorter `retry_timeout` shortens the ejection that it is in; a longer one counts from the next.
     pub(super) fn change_retry_timeout(&mut self, before: Duration, after: Duration) {
         if after < before {
             self.sentence = self.sentence.mul_f64(after.as_secs_f64() / before.as_secs_f64());
-            if let (State::Ejected { until, .. }, Some(at)) = (&mut self.state, self.ejected_at) {
+            if let (State::Ejected { until, fixed: false, .. }, Some(at)) = (&mut self.state, self.ejected_at) {
                 *until = at + self.sentence;
             }
         }
@@ -277,6 +324,8 @@ impl Server {
             why: self.why.clone(),
             since,
             until,
+            by_order: matches!(self.state, State::Ejected { by_order: true, .. }),
+            wanted: matches!(self.state, State::Ejected { fixed: true, .. }),
             ejections: self.ejections,
         }
     }

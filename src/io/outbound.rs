@@ -170,10 +170,17 @@ impl Outbound {
         }
     }
 
-    /// The last `n` bytes, if they lie together among the small messages.
-    pub fn last(&self, n: usize) -> Option<&[u8]> {
-        let unwritten = self.tail.get(self.sent..)?;
-        unwritten.len().checked_sub(n).map(|start| &unwritten[start..])
+    /// The beginning of the last `n` bytes: as much as lies together.
+    pub fn beginning_of_last(&self, n: usize) -> &[u8] {
+        let mut rest = n;
+        let tail = self.tail.get(self.sent..).unwrap_or_default();
+        for piece in std::iter::once(tail).chain(self.queued.iter().rev().map(|b| &b[..])) {
+            match piece.len().checked_sub(rest) {
+                Some(start) => return &piece[start..],
+                None => rest -= piece.len(),
+            }
+        }
+        &[]
     }
 
     /// Takes the first `n` bytes, by reference when they are one large message.
@@ -268,6 +275,22 @@ mod tests {
         }
         assert_eq!(&out.tail[out.sent..][2..], [9_999u32.to_le_bytes(); 2].concat(), "the last ten bytes are left");
         assert!(out.tail.capacity() < 4 * TAIL_SLACK, "{} bytes for 10", out.tail.capacity());
+    }
+
+    #[test]
+    fn the_beginning_of_a_message_is_found_wherever_it_lies() {
+        let pass = Pass::new();
+        let mut out = Outbound::default();
+        assert_eq!(out.beginning_of_last(1), b"");
+        out.push(Payload::Borrowed(b"abc"), &pass);
+        assert_eq!((out.beginning_of_last(2), out.beginning_of_last(0)), (&b"bc"[..], &b""[..]));
+        out.push(Payload::Owned(Bytes::from(vec![b'L'; LARGE])), &pass);
+        assert_eq!(out.beginning_of_last(LARGE), vec![b'L'; LARGE]);
+        assert_eq!(out.beginning_of_last(LARGE + 1), b"c", "a message in two pieces");
+        out.push(Payload::Borrowed(b"de"), &pass);
+        assert_eq!((out.beginning_of_last(2), out.beginning_of_last(LARGE + 5)), (&b"de"[..], &b"abc"[..]));
+        out.advance(1);
+        assert_eq!(out.beginning_of_last(LARGE + 4), b"bc");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::budget::{Budget, Untold};
 use super::ebb::Ebb;
 use super::pacer::{self, Pacer, Pacing};
 use super::{Level, Ticker};
+use crate::telemetry::Stamp;
 
 /// Something with unwritten bytes that has marked itself dirty.
 pub trait Flush {
@@ -31,6 +32,11 @@ thread_local! {
 /// What the tasks of one worker share. Never leaves its thread.
 pub struct Pass {
     now: Cell<Instant>,
+    /// The same moment as a stamp.
+    stamp: Cell<Stamp>,
+    began: Instant,
+    /// Latencies and counts by command are kept.
+    measures: Cell<bool>,
     read_buffer: RefCell<Box<[u8]>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     dirty: RefCell<Vec<Rc<dyn Flush>>>,
@@ -65,8 +71,12 @@ impl Pass {
     }
 
     fn build(pacing: Pacing, budget: Arc<Budget>) -> Rc<Self> {
+        let began = Instant::now();
         Rc::new(Self {
-            now: Cell::new(Instant::now()),
+            now: Cell::new(began),
+            stamp: Cell::default(),
+            began,
+            measures: Cell::new(true),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             buffers: RefCell::default(),
             dirty: RefCell::default(),
@@ -105,9 +115,32 @@ impl Pass {
     pub fn after_park() {
         CURRENT.with_borrow(|current| {
             if let Some(pass) = current {
-                pass.now.set(Instant::now());
+                pass.look_at_the_clock();
             }
         });
+    }
+
+    fn look_at_the_clock(&self) {
+        let now = Instant::now();
+        self.now.set(now);
+        // The lowest bits are all that a stamp has.
+        self.stamp.set(Stamp(now.duration_since(self.began).as_micros() as u32));
+    }
+
+    /// When this pass began, for latencies.
+    #[inline]
+    pub fn stamp(&self) -> Stamp {
+        self.stamp.get()
+    }
+
+    /// Whether latencies and counts by command are to be kept.
+    #[inline]
+    pub fn measures(&self) -> bool {
+        self.measures.get()
+    }
+
+    pub fn set_measuring(&self, measures: bool) {
+        self.measures.set(measures);
     }
 
     /// The time at which this pass began.

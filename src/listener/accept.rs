@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::bind::Bound;
 use super::trouble::Trouble;
-use super::{HandOver, Permit, Wanted, refuse};
+use super::{HandOver, Permit, Places, Wanted, refuse};
 use crate::config::Protocol;
 use crate::pool::PoolId;
 use crate::worker::{Accepted, Socket};
@@ -31,8 +31,8 @@ pub(super) struct Target {
     address: String,
     pool: PoolId,
     protocol: Protocol,
-    /// Clients of the pool, and how many it may have.
-    taken: Arc<AtomicUsize>,
+    /// Of the pool, and how many there are.
+    places: Places,
     limit: Option<usize>,
     hand_over: HandOver,
 }
@@ -50,12 +50,12 @@ struct Open {
 }
 
 impl Target {
-    pub fn new(wanted: &Wanted, taken: Arc<AtomicUsize>, hand_over: HandOver) -> Self {
+    pub fn new(wanted: &Wanted, places: Places, hand_over: HandOver) -> Self {
         Self {
             address: wanted.listen.to_string(),
             pool: wanted.pool,
             protocol: wanted.protocol,
-            taken,
+            places,
             limit: wanted.client_connections,
             hand_over,
         }
@@ -63,7 +63,8 @@ impl Target {
 
     fn admit(&self, socket: Socket, door: &Door) {
         door.trouble.over(Instant::now());
-        let Some(permit) = Permit::take(&self.taken, self.limit) else {
+        let Some(permit) = Permit::take(&self.places.taken, self.limit) else {
+            self.places.refused.fetch_add(1, Relaxed);
             return refuse(socket, self.protocol);
         };
         let id = door.ids.fetch_add(1, Relaxed) + 1;

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use pingora_core::protocols::l4::ext::get_tcp_info;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 
@@ -17,7 +18,7 @@ use crate::worker::Socket;
 
 /// A `listen` value whose name is resolved.
 #[derive(Debug)]
-pub(super) enum Place {
+pub enum Place {
     Tcp(SocketAddr),
     /// Path and permissions.
     Unix(PathBuf, Option<u32>),
@@ -25,7 +26,7 @@ pub(super) enum Place {
 
 /// A socket that listens. Dropping it closes it; before that its file goes, if it has one.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub struct Bound {
     file: Option<SocketFile>,
     socket: RawSocket,
     /// `None`: not known.
@@ -35,7 +36,15 @@ pub(super) struct Bound {
 }
 
 impl Place {
-    pub fn resolve(wanted: &Wanted) -> io::Result<Self> {
+    /// Every place that it may mean: a name can have several addresses. Blocks for a name.
+    pub fn all(listen: &ListenAddress) -> io::Result<Vec<Self>> {
+        match listen {
+            ListenAddress::Unix { path, mode } => Ok(vec![Self::Unix(path.clone(), *mode)]),
+            ListenAddress::Tcp { host, port } => Ok((host.as_str(), *port).to_socket_addrs()?.map(Self::Tcp).collect()),
+        }
+    }
+
+    pub(super) fn resolve(wanted: &Wanted) -> io::Result<Self> {
         match (&wanted.listen, &wanted.resolved) {
             (ListenAddress::Unix { path, mode }, _) => Ok(Self::Unix(path.clone(), *mode)),
             (_, Some(resolved)) => resolved.clone().map(Self::Tcp).map_err(io::Error::other),
@@ -54,7 +63,11 @@ impl Bound {
     /// Binds and listens.
     pub fn new(place: &Place, backlog: u32) -> io::Result<Self> {
         let (file, socket, address) = match place {
-            Place::Tcp(address) => (None, listen(tcp_socket(*address)?, &(*address).into(), backlog)?, Some(*address)),
+            Place::Tcp(address) => {
+                let socket = listen(tcp_socket(*address)?, &(*address).into(), backlog)?;
+                let address = bound_to(&socket);
+                (None, socket, address)
+            }
             Place::Unix(path, mode) => {
                 let (file, socket) = bind_unix(path, *mode, backlog)?;
                 (Some(file), socket, None)
@@ -69,6 +82,14 @@ impl Bound {
         share_port(&socket, others, || socket.bind(&address.into()))?;
         socket.set_nonblocking(true)?;
         Ok(Self { file: None, socket, backlog: None, address: Some(address) })
+    }
+
+    /// Clients that wait to be accepted, and how many may. `None`: a unix socket, of which the system does not say it.
+    pub fn queue(&self) -> Option<(u32, u32)> {
+        self.address?;
+        // Of a socket that listens these two fields are its queue and the length of that.
+        let info = get_tcp_info(self.socket.as_raw_fd()).ok()?;
+        Some((info.tcpi_unacked, info.tcpi_sacked))
     }
 
     /// Has one that is bound over `others` listen: for clients it takes their place.

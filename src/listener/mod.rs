@@ -12,6 +12,7 @@
 
 mod accept;
 mod bind;
+mod entrances;
 mod inherited;
 mod set;
 mod trouble;
@@ -19,12 +20,14 @@ mod trouble;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::config::{ListenAddress, PoolSettings, Protocol};
 use crate::pool::PoolId;
 use crate::worker::{Accepted, Socket, Worker};
 
+pub use bind::{Bound, Place};
+pub use entrances::{Entrance, Entrances};
 pub use inherited::Inherited;
 pub use set::{Listeners, Prepared};
 
@@ -78,6 +81,14 @@ pub fn to_the_idlest(workers: Vec<Worker>) -> HandOver {
             worker.hand(accepted);
         }
     })
+}
+
+/// The places for clients of one pool, shared by all who count for it.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    taken: Arc<AtomicUsize>,
+    /// Clients that were turned away as there were none left.
+    refused: Arc<AtomicU64>,
 }
 
 /// One client's place: in the pool's limit and in its worker's number of sessions. Given back on drop.

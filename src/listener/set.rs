@@ -6,7 +6,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,7 +15,8 @@ use tokio::task::AbortHandle;
 
 use super::accept::{Door, Listener, Target};
 use super::bind::{Bound, Place, bound_to, collide};
-use super::{HandOver, Inherited, Permit, Wanted};
+use super::entrances::{Entrances, Watched};
+use super::{HandOver, Inherited, Permit, Places, Wanted};
 use crate::config::ListenAddress;
 use crate::pool::PoolId;
 use crate::session::carried::Carried;
@@ -28,8 +29,9 @@ pub struct Listeners {
     /// Those that are not wanted any more, for as long as [`FAREWELL`].
     leaving: Vec<Arc<Listener>>,
     /// Clients of each pool, whichever listener they came by.
-    clients: HashMap<PoolId, Arc<AtomicUsize>>,
+    clients: HashMap<PoolId, Places>,
     door: Arc<Door>,
+    entrances: Entrances,
 }
 
 struct Entry {
@@ -103,14 +105,16 @@ impl Listeners {
     /// reach at once, take in the clients that wait or are being connected, and close after [`FAREWELL`]. To be called
     /// inside the runtime that accepts.
     pub fn apply(&mut self, prepared: Prepared, hand_over: &HandOver) {
-        let mut before = mem::take(&mut self.entries);
+        let (mut before, mut watched) = (mem::take(&mut self.entries), Vec::new());
         self.clients.retain(|pool, _| prepared.0.iter().any(|(wanted, _)| wanted.pool == *pool));
         for (wanted, source) in prepared.0 {
-            let clients = self.clients.entry(wanted.pool).or_default().clone();
-            let target = Target::new(&wanted, clients, hand_over.clone());
+            let places = self.clients.entry(wanted.pool).or_default().clone();
+            let refused = places.refused.clone();
+            let target = Target::new(&wanted, places, hand_over.clone());
             let started = match source {
                 Source::Kept(listener) => {
                     listener.serve(&wanted, target);
+                    watched.push(Watched { pool: wanted.pool, listener: listener.clone(), refused });
                     let index = before.iter().position(|entry| Arc::ptr_eq(&entry.listener, &listener));
                     self.entries.extend(index.map(|index| before.swap_remove(index).renamed(&wanted)));
                     continue;
@@ -121,10 +125,14 @@ impl Listeners {
                 }
             };
             match started {
-                Ok(entry) => self.entries.push(entry),
+                Ok(entry) => {
+                    watched.push(Watched { pool: wanted.pool, listener: entry.listener.clone(), refused });
+                    self.entries.push(entry);
+                }
                 Err(error) => tracing::error!(error = %named(&wanted, error), "a listener did not start"),
             }
         }
+        self.entrances.replace(watched);
         self.leaving.retain(|listener| listener.ask(|_| ()).is_some());
         self.leaving.extend(before.into_iter().filter_map(Entry::leave));
     }
@@ -151,6 +159,11 @@ impl Listeners {
         self.leaving.drain(..).for_each(|listener| listener.close(keep_files));
     }
 
+    /// For those who watch them.
+    pub fn entrances(&self) -> Entrances {
+        self.entrances.clone()
+    }
+
     /// Texts of the addresses that clients can come to.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|entry| entry.address.as_str())
@@ -168,8 +181,8 @@ impl Listeners {
 
     /// Lets in a client whose session another process has begun; however many there are, it had its place.
     pub fn welcome(&self, pool: PoolId, socket: Socket, carried: Carried, hand_over: &HandOver) {
-        let taken = self.clients.get(&pool).cloned().unwrap_or_default();
-        if let Some(permit) = Permit::take(&taken, None) {
+        let places = self.clients.get(&pool).cloned().unwrap_or_default();
+        if let Some(permit) = Permit::take(&places.taken, None) {
             hand_over(Accepted { socket, pool, id: carried.id, permit, carried: Some(Box::new(carried)) });
         }
     }

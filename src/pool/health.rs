@@ -11,7 +11,7 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
@@ -20,6 +20,9 @@ use crate::backend::{Reason, ServerHealth};
 use crate::config::{OnEjected, OnReadmit, PoolSettings};
 use crate::health::{Group, Policy, Report, RetryBudget, Standing, Transition};
 use crate::telemetry::{Event, Events, Fold, What, date_and_time, wall_clock};
+
+/// Why a server left or returned that an operator has sent away or called back.
+const BY_HAND: &str = "by hand";
 
 /// Called after a server was ejected or came back.
 pub type Notify = Arc<dyn Fn() + Send + Sync>;
@@ -50,6 +53,8 @@ struct Mark {
     begun: Fold,
     /// The log says that it fails.
     told: AtomicBool,
+    /// Probes that went well, and that did not.
+    probes: [AtomicU64; 2],
 }
 
 impl PoolHealth {
@@ -165,6 +170,7 @@ impl PoolHealth {
 
     /// A probe has ended, well or with a reason.
     pub fn probed(&self, server: usize, result: Result<(), String>) {
+        self.servers[server].probes[usize::from(result.is_err())].fetch_add(1, Relaxed);
         if result.is_ok() && self.servers[server].failures.load(Relaxed) > 0 {
             // Connections that wait before they try again need wait no longer.
             self.servers[server].recoveries.fetch_add(1, Relaxed);
@@ -203,27 +209,41 @@ impl PoolHealth {
         self.settings.health.eject && group.standing(server).is_live() && group.ejected() < group.most_ejected()
     }
 
-    /// The servers that are ejected now, by name, and why.
-    pub fn ejected(&self) -> Vec<(String, String)> {
+    /// The servers that are ejected now.
+    pub fn ejected(&self) -> Vec<(usize, Report)> {
         let group = self.lock();
         let ejected = |server: &usize| group.standing(*server) == Standing::Ejected;
-        let known = |server: usize| (self.settings.servers[server].name.clone(), group.report(server).why);
-        (0..self.servers.len()).filter(ejected).map(known).collect()
+        (0..self.servers.len()).filter(ejected).map(|server| (server, group.report(server))).collect()
     }
 
     /// Ejects a server, as the process before had; of a pool without `auto_eject_hosts` nothing is ejected.
-    pub fn condemn(&self, name: &str, why: &str) {
-        let Some(server) = self.settings.servers.iter().position(|server| server.name == name) else { return };
-        if self.settings.health.eject {
-            self.update(server, |group, server| {
-                group.condemn(server, Instant::now(), why).map(|t| (server, t)).into_iter().collect()
-            });
-        }
+    pub fn condemn(&self, server: usize, why: &str) {
+        self.update(server, |group, server| {
+            group.condemn(server, Instant::now(), why).map(|t| (server, t)).into_iter().collect()
+        });
+    }
+
+    /// Ejects a server because an operator wants it, for this time at the least; even if too many are ejected already.
+    pub fn eject_by_hand(&self, server: usize, time: Option<Duration>) {
+        self.update(server, |group, server| vec![(server, group.send_away(server, Instant::now(), time, BY_HAND))]);
+    }
+
+    /// Takes an ejected server back because an operator wants it, with its slow start; see [`Group::call_back`].
+    pub fn admit_by_hand(&self, server: usize) {
+        self.update_because(BY_HAND, server, |group, server| {
+            group.call_back(server, Instant::now()).map(|t| (server, t)).into_iter().collect()
+        });
     }
 
     /// What there is to say about a server.
     pub fn report(&self, server: usize) -> Report {
         self.lock().report(server)
+    }
+
+    /// Probes of a server so far: those that went well, and those that did not.
+    pub fn probes(&self, server: usize) -> (u64, u64) {
+        let [well, badly] = &self.servers[server].probes;
+        (well.load(Relaxed), badly.load(Relaxed))
     }
 
     /// Ejections so far, of all servers.
@@ -238,11 +258,21 @@ impl PoolHealth {
 
     /// Changes the state after something was told of this server.
     fn update(&self, server: usize, change: impl FnOnce(&mut Group, usize) -> Vec<(usize, Transition)>) {
+        self.update_because("", server, change);
+    }
+
+    /// `why`: of a return.
+    fn update_because(
+        &self,
+        why: &str,
+        server: usize,
+        change: impl FnOnce(&mut Group, usize) -> Vec<(usize, Transition)>,
+    ) {
         let mut group = self.lock();
         if self.successor.get().is_some() {
             drop(group);
             if let Some((successor, server)) = self.heir(server) {
-                successor.update(server, change);
+                successor.update_because(why, server, change);
             }
             return;
         }
@@ -260,7 +290,7 @@ impl PoolHealth {
             if let Transition::Returning { .. } | Transition::Readmitted { .. } = transition {
                 self.servers[server].recoveries.fetch_add(1, Relaxed);
             }
-            if let Some(event) = self.event(server, transition) {
+            if let Some(event) = self.event(server, transition, why) {
                 self.events.record(event);
             }
         }
@@ -276,16 +306,17 @@ impl PoolHealth {
             return;
         }
         let routing = Routing::build(&self.settings, standings).telling(|server| reason(&group.report(server)));
+        let routing = routing.sparing(|server| group.report(server).by_order);
         self.routing.store(Arc::new(routing));
     }
 
-    fn event(&self, server: usize, transition: Transition) -> Option<Event> {
+    fn event(&self, server: usize, transition: Transition, by: &str) -> Option<Event> {
         let (what, why, since, until) = match transition {
             Transition::Ejected { why, since, until } => (What::Ejected, why, since, Some(until)),
             Transition::Kept { why, since } => (What::Kept, why, since, None),
             Transition::NotFlushed { why, since } => (What::NotFlushed, why, since, None),
-            Transition::Returning { since, until, .. } => (What::Returning, String::new(), since, Some(until)),
-            Transition::Readmitted { since } => (What::Readmitted, String::new(), since, None),
+            Transition::Returning { since, until, .. } => (What::Returning, by.to_owned(), since, Some(until)),
+            Transition::Readmitted { since } => (What::Readmitted, by.to_owned(), since, None),
             Transition::Grown { .. } => return None,
         };
         Some(Event {

@@ -3,6 +3,7 @@
 //! Servers are known by their *place*: those of the pool by their index in ring order, those of the pool that stands in
 //! for ejected ones behind them.
 
+mod explain;
 mod health;
 mod routing;
 mod succession;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::backend::Connection;
+use crate::backend::{Connection, Records};
 use crate::config::{OnEjected, OnReadmit, PoolSettings};
 use crate::hash::tagged;
 use crate::health::RetryBudget;
@@ -21,6 +22,7 @@ use crate::io::Pass;
 use crate::ring::Distribution;
 use crate::telemetry::PoolCells;
 
+pub use explain::Explanation;
 pub use health::{Notify, PoolHealth};
 pub use routing::{Routing, Way};
 pub use succession::{match_pools, match_servers};
@@ -119,8 +121,13 @@ impl Pool {
             moved.leaving.extend_from_slice(extra);
             kept.iter().for_each(|connection| connection.update(description.clone(), health.clone()));
             while kept.len() < wanted {
-                let cells = server.cells[tools.worker].clone();
-                let new = Connection::new(description.clone(), health.clone(), tools.pass.clone(), cells);
+                let records = Records {
+                    cells: server.cells[tools.worker].clone(),
+                    observer: shared.observer.clone(),
+                    hot_keys: shared.hot_keys[tools.worker].clone(),
+                    number: server.id.0,
+                };
+                let new = Connection::new(description.clone(), health.clone(), tools.pass.clone(), records);
                 moved.new.push(new.clone());
                 kept.push(new);
             }
@@ -156,7 +163,13 @@ impl Pool {
             return;
         }
         let ejected = (0..self.servers()).filter(|server| !latest.standing(*server).is_live());
-        ejected.flat_map(|server| &self.connections[server]).for_each(|connection| connection.abandon());
+        for server in ejected {
+            let by_order = latest.is_ejected_by_order(server);
+            let connections = &self.connections[server];
+            connections
+                .iter()
+                .for_each(|connection| if by_order { connection.release() } else { connection.abandon() });
+        }
     }
 
     /// The place of the server that owns `key` now.

@@ -6,7 +6,7 @@
 //! | a pool | that pool's ring | its share to itself, the others to that pool |
 //! | `fail_fast`, `miss` | nowhere: the session answers | all to itself |
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{OnEjected, PoolSettings};
 use crate::health::Standing;
@@ -35,9 +35,13 @@ pub struct Routing {
     standings: Vec<Standing>,
     /// By server: what clients are told of it while it is ejected. Empty if nobody asked.
     reasons: Vec<String>,
+    /// By server: it is well, but somebody wants it ejected. Empty if nobody does.
+    by_order: Vec<bool>,
     /// Every server is live.
     calm: bool,
     on_ejected: OnEjected,
+    /// Of [`Routing::shares`], once somebody has asked.
+    shares: OnceLock<Vec<f64>>,
 }
 
 impl Routing {
@@ -58,7 +62,9 @@ impl Routing {
             calm: standings.iter().all(|s| *s == Standing::Live),
             standings,
             reasons: Vec::new(),
+            by_order: Vec::new(),
             on_ejected,
+            shares: OnceLock::new(),
         }
     }
 
@@ -73,14 +79,27 @@ impl Routing {
             without_returning: None,
             standings: before.standings.clone(),
             reasons: Vec::new(),
+            by_order: Vec::new(),
             calm: true,
             on_ejected: new.health.on_ejected,
+            shares: OnceLock::new(),
         }
     }
 
     /// Whether it is the map for these standings.
     pub fn has(&self, standings: &[Standing]) -> bool {
         self.standings == standings
+    }
+
+    /// With those that are ejected by somebody's order.
+    pub fn sparing(mut self, is_by_order: impl Fn(usize) -> bool) -> Self {
+        self.by_order = (0..self.standings.len()).map(is_by_order).collect();
+        self
+    }
+
+    /// It is ejected by somebody's order: what was sent to it is worth waiting for.
+    pub fn is_ejected_by_order(&self, server: usize) -> bool {
+        self.by_order.get(server).copied().unwrap_or(false)
     }
 
     /// With what clients are told of ejected servers.
@@ -102,6 +121,43 @@ impl Routing {
     /// The ring that decides first.
     pub fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// The ring that has the last word about this point.
+    pub fn deciding_ring(&self, point: u32) -> &Ring {
+        match (&self.without_returning, self.ring.server(point)) {
+            (Some(others), Some(server)) if self.way(point) != Way::Server(server) => others,
+            _ => &self.ring,
+        }
+    }
+
+    /// By server: its share of all keys of the pool, from 0 to 1, as they are routed now. Worked out when it is first asked
+    /// for: that takes as long as looking at every point of the ring.
+    pub fn shares(&self) -> &[f64] {
+        self.shares.get_or_init(|| self.count_shares())
+    }
+
+    fn count_shares(&self) -> Vec<f64> {
+        let mut shares = self.ring.shares();
+        if self.calm {
+            return shares;
+        }
+        let takes = |standing: &Standing| match (standing, self.on_ejected, &self.without_returning) {
+            (Standing::Live, ..) => 1.0,
+            (Standing::Ejected, ..) => 0.0,
+            (Standing::Returning(share), OnEjected::Pool(_), _) | (Standing::Returning(share), _, Some(_)) => {
+                f64::from(*share) / 100.0
+            }
+            // It has nobody to share with.
+            (Standing::Returning(_), ..) => 1.0,
+        };
+        let whole: f64 = shares.iter().sum();
+        shares.iter_mut().zip(&self.standings).for_each(|(share, standing)| *share *= takes(standing));
+        if let Some(others) = &self.without_returning {
+            let missing = whole - shares.iter().sum::<f64>();
+            spread(missing, &mut shares, &others.shares(), &self.standings);
+        }
+        shares
     }
 
     /// Every server has all of its traffic.
@@ -141,6 +197,19 @@ impl Routing {
             _ if returning => Way::Server(server),
             _ => Way::Ejected(server),
         }
+    }
+}
+
+/// Gives the live servers what the returning ones do not take: to each as much of it as it would gain if they took nothing.
+fn spread(missing: f64, shares: &mut [f64], without: &[f64], standings: &[Standing]) {
+    let gain = |server: usize, shares: &[f64]| match standings[server] {
+        Standing::Live => (without[server] - shares[server]).max(0.0),
+        _ => 0.0,
+    };
+    let gains: Vec<f64> = (0..shares.len()).map(|server| gain(server, shares)).collect();
+    let all: f64 = gains.iter().sum();
+    if all > 0.0 {
+        shares.iter_mut().zip(gains).for_each(|(share, gain)| *share += missing * gain / all);
     }
 }
 
@@ -212,6 +281,21 @@ mod tests {
                     (Way::Server(0), None) => assert!(matches!(way, Way::Server(1 | 2))),
                     (other, Some(_)) => assert_eq!(way, other, "keys of others stay"),
                     _ => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_keys() {
+        for on_ejected in [OnEjected::Rehash, OnEjected::Pool(1), OnEjected::FailFast, OnEjected::Miss] {
+            for special in [Standing::Live, Standing::Returning(10), Standing::Returning(60), Standing::Ejected] {
+                let settings = settings(on_ejected, 4);
+                let routing = Routing::build(&settings, standings(4, special));
+                let all = points().count() as f64;
+                for (server, share) in routing.shares().iter().enumerate() {
+                    let keys = points().filter(|point| routing.way(*point) == Way::Server(server)).count() as f64;
+                    assert!((share - keys / all).abs() < 0.01, "{on_ejected:?} {special:?}: {share}, {}", keys / all);
                 }
             }
         }

@@ -19,7 +19,7 @@ use crate::config::{PoolSettings, ServerAddress, SessionLimits, Settings};
 use crate::discovery::Names;
 use crate::local::{LocalHandle, LocalServer, LocalServers};
 use crate::protocol::Limits;
-use crate::telemetry::{Events, Fold, PoolCells, ServerCells};
+use crate::telemetry::{Events, Fold, HotKeys, Observer, PoolCells, ServerCells};
 
 /// All pools at one time.
 pub struct Topology {
@@ -44,6 +44,9 @@ pub struct SharedPool {
     pub stand_in: Option<Arc<SharedPool>>,
     /// By worker.
     pub cells: Vec<Arc<PoolCells>>,
+    /// By worker.
+    pub hot_keys: Vec<Arc<HotKeys>>,
+    pub observer: Arc<Observer>,
     /// Clients cut for not reading.
     pub cut: Arc<Fold>,
 }
@@ -61,13 +64,14 @@ pub struct SharedServer {
 
 /// A server as its connections know it, whatever of its description changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ServerId(u64);
+pub struct ServerId(pub u64);
 
 /// What topologies are built on: one for the whole life of the process.
 pub struct Ground {
     pub names: Names,
     pub local: LocalServers,
     pub events: Arc<Events>,
+    pub observer: Arc<Observer>,
     /// Called when a server was ejected or came back.
     pub notify: Notify,
     /// Data threads.
@@ -78,7 +82,7 @@ pub struct Ground {
 
 impl Ground {
     pub fn new(names: Names, local: LocalServers, events: Arc<Events>, notify: Notify, workers: usize) -> Self {
-        Self { names, local, events, notify, workers, numbers: AtomicU64::new(0) }
+        Self { names, local, events, observer: Arc::default(), notify, workers, numbers: AtomicU64::new(0) }
     }
 
     fn number(&self) -> u64 {
@@ -194,6 +198,8 @@ impl SharedPool {
             servers,
             stand_in,
             cells: before.map_or_else(|| ground.cells(), |before| before.cells.clone()),
+            hot_keys: before.map_or_else(|| ground.cells(), |before| before.hot_keys.clone()),
+            observer: ground.observer.clone(),
             cut: before.map(|before| before.cut.clone()).unwrap_or_default(),
         }))
     }
@@ -277,6 +283,7 @@ fn describe(settings: &Settings, pool: &PoolSettings, server: usize, endpoint: E
         connect_timeout: pool.connect_timeout,
         timeout: pool.timeout,
         slow_timeout: pool.slow_timeout,
+        slowlog_threshold: pool.slowlog_threshold,
         max_reconnect_delay: pool.max_reconnect_delay,
         failure_replies: pool.health.failure_replies.clone(),
         limits: settings.limits.clone(),

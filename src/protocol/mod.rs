@@ -1,7 +1,19 @@
 //! The wire protocols, without I/O: bytes in, a value and the number of bytes it took out.
 
 pub mod memcached;
+mod outcome;
 pub mod redis;
+
+pub use outcome::outcome_of;
+
+/// What a request asks for, told from a copy of it as it was sent to a server, which may lack its end: the name of its
+/// command; and to `visit` each key that can be seen, as much of it as there is, with its length.
+pub fn glimpse<'a>(request: &'a [u8], visit: impl FnMut(&'a [u8], usize)) -> Option<&'static str> {
+    match request.first()? {
+        b'*' => redis::glimpse(request, visit),
+        _ => memcached::glimpse(request, visit),
+    }
+}
 
 /// What a parser found at the front of a buffer. Running out of bytes is an outcome, not an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

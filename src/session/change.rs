@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::Session;
 use crate::pool::{Pool, PoolId};
+use crate::telemetry::Ending;
 
 impl Session {
     /// The pool that requests go by.
@@ -67,6 +68,7 @@ impl Session {
 
     /// Ends now, whatever is owed.
     pub fn end(&self) {
+        self.ends_for(Ending::Drained);
         self.broken.set(true);
         self.wake();
     }

@@ -10,6 +10,7 @@ use std::sync::mpsc::Sender;
 
 use super::carried::{self, Carried, MOST_INPUT};
 use super::{Dialect, Session, Shared, memcached, redis};
+use crate::telemetry::Ending;
 
 /// Takes sessions along.
 pub type Departure = Sender<(Carried, OwnedFd)>;
@@ -37,6 +38,7 @@ impl Session {
             return false;
         }
         let Some(Ok(socket)) = self.stream.take().map(|stream| stream.into_socket()) else { return true };
+        self.ends_for(Ending::Departed);
         let pool = self.pool();
         let carried = Carried {
             pool: pool.settings.name.clone(),

@@ -14,6 +14,7 @@ mod change;
 mod depart;
 mod memcached;
 mod merge;
+mod meter;
 mod overload;
 mod patience;
 mod redis;
@@ -31,9 +32,11 @@ use crate::backend::{Failure, Requester, Ticket};
 use crate::config::Protocol;
 use crate::io::{Flush, Held, Inbound, Input, Pass, Payload, Stream};
 use crate::pool::{Away, Pool};
-use crate::telemetry::PoolCells;
+use crate::protocol::outcome_of;
+use crate::telemetry::{Class, Ending, Outcome, PoolCells, Trouble};
 
 pub use depart::Departure;
+use meter::{Asked, Meter, Verdict};
 pub use overload::{Common, Patrol};
 use patience::Patience;
 use replies::Replies;
@@ -80,9 +83,6 @@ impl Shared {
         self.draining.set(true);
     }
 }
-
-/// The number of every request whose reply the client does not want to hear.
-const UNHEARD: Ticket = Ticket { sequence: u64::MAX, part: 0 };
 
 /// What became of the bytes at the front of the input.
 enum Step {
@@ -132,6 +132,8 @@ pub struct Session {
     leaving: Cell<bool>,
     /// The socket is dead; ends now.
     broken: Cell<bool>,
+    /// Why it ends, as soon as that is known.
+    ending: Cell<Option<Ending>>,
     /// Much of the client's is held, most likely a part of a large request.
     bulky: Cell<bool>,
     patience: Patience,
@@ -151,7 +153,7 @@ impl Session {
         let (patience, limits) = (Patience::new(pass.now()), &pool.shared().session_limits);
         Rc::new(Self {
             id,
-            replies: RefCell::new(Replies::new(limits.max_session_bytes)),
+            replies: RefCell::new(Replies::new(limits.max_session_bytes, Meter::new(pool.cells().clone()))),
             shared,
             cells: pool.cells().clone(),
             pool: RefCell::new(pool),
@@ -167,6 +169,7 @@ impl Session {
             closing: Cell::new(false),
             leaving: Cell::new(false),
             broken: Cell::new(false),
+            ending: Cell::new(None),
             bulky: Cell::new(false),
             patience,
             held_replies,
@@ -179,6 +182,7 @@ impl Session {
         self.cells.client_connections.add(1);
         self.cells.client_connections_total.increment();
         poll_fn(|cx| self.poll(cx)).await;
+        self.cells.endings.of(self.ending.get().unwrap_or(Ending::Reset)).increment();
         self.broken.set(true);
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
@@ -213,6 +217,7 @@ impl Session {
         // other half.
         let ends = self.leaving.get() || (self.shared.draining.get() && self.shared.departure.borrow().is_none());
         if ends && self.inbound.borrow().is_empty() {
+            self.ends_for(Ending::Drained);
             self.closing.set(true);
         }
         if self.closing.get() && self.replies.borrow().is_settled() { Poll::Ready(()) } else { Poll::Pending }
@@ -254,6 +259,7 @@ impl Session {
                 Poll::Ready(Ok(0)) => {
                     // The client has sent its last request; it may still be waiting for replies.
                     self.cells.client_eof.increment();
+                    self.ends_for(Ending::Client);
                     self.closing.set(true);
                 }
                 Poll::Ready(Ok(_)) => self.patience.heard(self.shared.pass.now()),
@@ -270,7 +276,7 @@ impl Session {
             return self.paused.set(true);
         }
         let pool = self.pool();
-        let mut requests = 0;
+        let (mut requests, before) = (0, input.bytes().len());
         let mut dialect = self.dialect.borrow_mut();
         let mut scratch = self.shared.scratch.borrow_mut();
         while !input.bytes().is_empty() {
@@ -290,11 +296,13 @@ impl Session {
                     break;
                 }
                 Step::Close => {
+                    self.ends_for(Ending::Protocol);
                     self.closing.set(true);
                     input.skip(input.bytes().len());
                 }
             }
         }
+        self.cells.request_bytes.add((before - input.bytes().len()) as u64);
         self.shared.pass.hear(self.id, requests);
     }
 
@@ -309,15 +317,17 @@ impl Session {
     }
 
     /// Who is told what becomes of the request at hand, whose `replies` the client wants to hear or not.
-    fn asker(self: &Rc<Self>, replies: bool) -> (Rc<dyn Requester>, Ticket) {
-        let ticket = if replies { self.replies.borrow_mut().reserve() } else { self.unheard() };
+    fn asker(self: &Rc<Self>, class: Class, replies: bool) -> (Rc<dyn Requester>, Ticket) {
+        let ticket = match replies {
+            true => self.replies.borrow_mut().reserve(self.asked(class)),
+            false => self.unheard(Some(class)),
+        };
         (self.clone(), ticket)
     }
 
-    /// For one more request, or a fragment, whose reply the client does not want to hear.
-    fn unheard(&self) -> Ticket {
-        self.unheard.set(self.unheard.get() + 1);
-        UNHEARD
+    /// A request that has just come.
+    fn asked(&self, class: Class) -> Asked {
+        Asked::now(class, &self.shared.pass)
     }
 
     /// Whether a server has yet to answer.
@@ -333,27 +343,41 @@ impl Session {
         Step::NoRoom
     }
 
-    /// Why a request cannot be forwarded, in words for the client; counts it.
+    /// Why a request, or a fragment of one, cannot be forwarded, in words for the client; counts it as twemproxy does.
     fn why_away(&self, away: Away) -> String {
         self.cells.forward_error.increment();
         self.pool.borrow().why_away(away)
     }
 
-    /// Answers the request at hand, in its turn.
-    fn answer(self: &Rc<Self>, write: impl FnOnce(&mut Vec<u8>)) {
-        self.replies.borrow_mut().answer(&self.shared.pass, write);
+    /// Answers the request at hand, in its turn. `heard`: the client wants to hear it; if not, it is only counted.
+    fn answer(self: &Rc<Self>, heard: bool, verdict: Verdict, write: impl FnOnce(&mut Vec<u8>)) {
+        if !heard {
+            return self.count_unheard_answer(verdict, write);
+        }
+        self.replies.borrow_mut().answer(&self.shared.pass, |reply| self.count_answer(verdict, reply), write);
         self.mark_dirty();
     }
 
     /// Settles a fragment of a request that is already on its way, in place of a server: with its reply, or with an error.
     fn settle_part(self: &Rc<Self>, ticket: Ticket, result: Result<&[u8], &[u8]>) {
-        let mut replies = self.replies.borrow_mut();
-        match result {
-            Ok(reply) => replies.deliver(ticket, Payload::Borrowed(reply), &self.shared.pass),
-            Err(error) => replies.fail(ticket, error, &self.shared.pass),
+        if Self::is_unheard(ticket) {
+            return match result {
+                Ok(reply) => self.settle_unheard(ticket, outcome_of(reply)),
+                Err(_) => self.fail_unheard(ticket, Trouble::Ejected),
+            };
         }
-        drop(replies);
+        match result {
+            Ok(reply) => self.replies.borrow_mut().deliver(ticket, Payload::Borrowed(reply), &self.shared.pass),
+            Err(error) => self.fail_heard(ticket, error, Trouble::Ejected),
+        }
         self.progressed();
+    }
+
+    /// A request, or a fragment of one, fails with this error.
+    fn fail_heard(&self, ticket: Ticket, error: &[u8], trouble: Trouble) {
+        if self.replies.borrow_mut().fail(ticket, error, &self.shared.pass) {
+            self.count(trouble);
+        }
     }
 
     fn mark_dirty(self: &Rc<Self>) {
@@ -379,16 +403,25 @@ impl Session {
     }
 
     /// What the client does not want to hear has come to its end.
-    fn settle_unheard(self: &Rc<Self>) {
+    fn settle_unheard(self: &Rc<Self>, ticket: Ticket, outcome: Outcome) {
+        self.count_unheard(ticket.part as usize, outcome);
         self.unheard.set(self.unheard.get() - 1);
         self.progressed();
+    }
+
+    /// The same, and no server has answered it.
+    fn fail_unheard(self: &Rc<Self>, ticket: Ticket, trouble: Trouble) {
+        if Self::is_counted(ticket) {
+            self.count(trouble);
+        }
+        self.settle_unheard(ticket, Outcome::Failed);
     }
 }
 
 impl Requester for Session {
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
-        if ticket == UNHEARD {
-            self.settle_unheard();
+        if Self::is_unheard(ticket) {
+            self.settle_unheard(ticket, outcome_of(payload.as_slice()));
         } else if !self.broken.get() {
             self.replies.borrow_mut().deliver(ticket, payload, &self.shared.pass);
             self.progressed();
@@ -397,8 +430,8 @@ impl Requester for Session {
     }
 
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
-        if ticket == UNHEARD {
-            return self.settle_unheard();
+        if Self::is_unheard(ticket) {
+            return self.fail_unheard(ticket, failure.reason.trouble());
         }
         if self.broken.get() || failure.lost.is_some_and(|lost| self.resend(ticket, lost)) {
             return;
@@ -409,7 +442,7 @@ impl Requester for Session {
             Dialect::Redis(_) => redis::write_failure(&mut error, failure),
             Dialect::Memcached(_) => memcached::write_failure(&mut error, failure),
         }
-        self.replies.borrow_mut().fail(ticket, &error, &self.shared.pass);
+        self.fail_heard(ticket, &error, failure.reason.trouble());
         self.progressed();
     }
 }
@@ -431,6 +464,7 @@ impl Flush for Session {
         let result = replies.out.write_to(stream, &self.shared.pass, usize::MAX, |n| written += n);
         self.held_replies.set(replies.bytes());
         drop(replies);
+        self.cells.response_bytes.add(written as u64);
         match result {
             Ok(true) => {
                 self.patience.flowing(now);

@@ -7,6 +7,7 @@ use super::replies::Replies;
 use super::{Session, Shared};
 use crate::config::{SessionLimits, Settings};
 use crate::io::{Budget, Level};
+use crate::telemetry::Ending;
 
 /// What a session may hold, in bytes, without being taken for part of the trouble when the process is full.
 const SPARED: usize = 64 * 1024;
@@ -99,6 +100,7 @@ impl Session {
                 && self.patience.took_nothing_for(self.shared.pass.now(), untaken) >= DOUBT
             {
                 self.cells.client_cut_overload.increment();
+                self.ends_for(Ending::Overload);
                 self.cut(bytes, "the process holds too much");
             }
         }
@@ -123,12 +125,14 @@ impl Session {
         match self.patience.judge(limits, settled, now, untaken) {
             Some(Verdict::Slow(_)) if !self.broken.get() => {
                 self.cells.client_cut_slow.increment();
+                self.ends_for(Ending::Slow);
                 self.cut(bytes, "it took nothing for client_write_timeout");
             }
             Some(Verdict::Idle(passed)) if !self.closing.get() => {
                 let (pool, idle_ms) = (&pool.name, passed.as_millis());
                 tracing::debug!(pool, client = self.id, idle_ms, "closing an idle client");
                 self.cells.client_closed_idle.increment();
+                self.ends_for(Ending::Idle);
                 self.closing.set(true);
                 self.wake();
             }

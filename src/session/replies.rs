@@ -14,9 +14,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::merge::{Merge, Part};
+use super::meter::{Asked, Meter};
 use super::window::Window;
 use crate::backend::Ticket;
 use crate::io::{LARGE, Outbound, Pass, Payload};
+use crate::protocol::outcome_of;
+use crate::telemetry::Outcome;
 
 enum Slot {
     /// Nothing yet.
@@ -29,10 +32,18 @@ enum Slot {
     Large(Bytes),
 }
 
+/// The place of one reply.
+struct Place {
+    slot: Slot,
+    asked: Asked,
+    /// What became of the request, as far as it is known: of several fragments the worst.
+    outcome: Outcome,
+}
+
 /// The unanswered requests and the unsent replies of one session.
 #[derive(Default)]
 pub struct Replies {
-    slots: VecDeque<Slot>,
+    slots: VecDeque<Place>,
     /// The number of the request whose slot is the head.
     first: u64,
     /// Replies that came before their turn; those in use belong to `Ready` slots.
@@ -46,6 +57,8 @@ pub struct Replies {
     /// Slots that nothing, or not everything, has come for.
     due: usize,
     window: Window,
+    /// `None`: nothing is counted any more.
+    meter: Option<Meter>,
     pub out: Outbound,
 }
 
@@ -56,8 +69,8 @@ const STASH_SLACK: usize = 64 * 1024;
 
 impl Replies {
     /// Of a session that may hold `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { window: Window::new(limit), ..Self::default() }
+    pub fn new(limit: usize, meter: Meter) -> Self {
+        Self { window: Window::new(limit), meter: Some(meter), ..Self::default() }
     }
 
     /// Requests without a reply in the out buffer.
@@ -81,32 +94,51 @@ impl Replies {
     }
 
     /// Takes the next number, for a request that one server answers.
-    pub fn reserve(&mut self) -> Ticket {
+    pub fn reserve(&mut self, asked: Asked) -> Ticket {
         self.due += 1;
-        self.push(Slot::Waiting)
+        self.push(Slot::Waiting, asked, Outcome::Ok)
     }
 
     /// Takes the next number, for a request that several servers answer.
-    pub fn reserve_merge(&mut self, merge: Box<dyn Merge>) -> Ticket {
+    pub fn reserve_merge(&mut self, asked: Asked, merge: Box<dyn Merge>) -> Ticket {
         self.due += 1;
-        self.push(Slot::Merging(merge, 0))
+        self.push(Slot::Merging(merge, 0), asked, Outcome::Ok)
     }
 
-    fn push(&mut self, slot: Slot) -> Ticket {
+    fn push(&mut self, slot: Slot, asked: Asked, outcome: Outcome) -> Ticket {
         let sequence = self.first + self.slots.len() as u64;
-        self.slots.push_back(slot);
+        self.slots.push_back(Place { slot, asked, outcome });
         Ticket { sequence, part: 0 }
     }
 
-    /// Answers the next request at once.
-    pub fn answer(&mut self, pass: &Pass, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Answers the next request at once. `judge` says of the answer what the request was and what became of it.
+    pub fn answer(
+        &mut self,
+        pass: &Pass,
+        judge: impl FnOnce(&[u8]) -> (Asked, Outcome),
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.slots.is_empty() {
             self.first += 1;
-            write(self.out.tail(pass));
+            let out = self.out.tail(pass);
+            let start = out.len();
+            write(out);
+            let (asked, outcome) = judge(&out[start..]);
+            self.count(asked, outcome, pass);
         } else {
+            let start = self.stash.len();
             let ready = self.stash(pass, write);
-            self.push(ready);
+            let (asked, outcome) = judge(&self.stash[start..]);
+            self.push(ready, asked, outcome);
             self.compact();
+        }
+    }
+
+    /// A reply has had its turn.
+    #[inline]
+    fn count(&self, asked: Asked, outcome: Outcome, pass: &Pass) {
+        if let Some(meter) = &self.meter {
+            meter.done(asked, outcome, pass);
         }
     }
 
@@ -127,16 +159,26 @@ impl Replies {
         self.settle(ticket, Ok(payload), pass);
     }
 
-    /// Puts an error, a whole message of the client's protocol, in the place of a server's reply.
-    pub fn fail(&mut self, ticket: Ticket, error: &[u8], pass: &Pass) {
+    /// Puts an error, a whole message of the client's protocol, in the place of a server's reply. False: another fragment
+    /// of the request has failed before.
+    pub fn fail(&mut self, ticket: Ticket, error: &[u8], pass: &Pass) -> bool {
+        let place = self.slots.get(ticket.sequence.wrapping_sub(self.first) as usize);
+        let first = place.is_none_or(|place| place.outcome != Outcome::Failed);
         self.settle(ticket, Err(error), pass);
+        first
     }
 
     fn settle(&mut self, ticket: Ticket, result: Result<Payload<'_>, &[u8]>, pass: &Pass) {
         let index = ticket.sequence.wrapping_sub(self.first) as usize;
-        match self.slots.get_mut(index) {
-            Some(Slot::Waiting) => self.fill(index, result.unwrap_or_else(Payload::Borrowed), pass),
-            Some(Slot::Merging(merge, held)) => {
+        let Some(place) = self.slots.get_mut(index) else {
+            return debug_assert!(false, "a reply for a request that nobody made, or that has one: {ticket:?}");
+        };
+        if result.is_err() {
+            place.outcome = Outcome::Failed;
+        }
+        match &mut place.slot {
+            Slot::Waiting => self.fill(index, result.unwrap_or_else(Payload::Borrowed), pass),
+            Slot::Merging(merge, held) => {
                 let part = match result {
                     Ok(payload) => Part::Reply(payload.into_bytes()),
                     Err(error) => Part::Error(Bytes::copy_from_slice(error)),
@@ -167,14 +209,20 @@ impl Replies {
     fn fill(&mut self, index: usize, payload: Payload<'_>, pass: &Pass) {
         self.due -= 1;
         self.window.observe(payload.as_slice().len());
+        let Some(place) = self.slots.get_mut(index) else { return };
+        if pass.measures() && place.outcome != Outcome::Failed {
+            place.outcome = outcome_of(payload.as_slice());
+        }
         if index == 0 {
+            let (asked, outcome) = (place.asked, place.outcome);
+            self.count(asked, outcome, pass);
             self.slots.pop_front();
             self.first += 1;
             self.out.push(payload, pass);
             self.advance(pass);
             return;
         }
-        self.slots[index] = match payload {
+        self.slots[index].slot = match payload {
             Payload::Owned(bytes) if bytes.len() >= LARGE => {
                 self.large += bytes.len();
                 Slot::Large(bytes)
@@ -186,21 +234,23 @@ impl Replies {
 
     /// Moves the ready head slots to the out buffer.
     fn advance(&mut self, pass: &Pass) {
-        loop {
-            match self.slots.front_mut() {
-                Some(Slot::Ready { start, len }) => {
+        while let Some(place) = self.slots.front_mut() {
+            match &mut place.slot {
+                Slot::Ready { start, len } => {
                     let (start, len) = (*start, *len);
                     self.out.tail(pass).extend_from_slice(&self.stash[start..start + len]);
                     self.stashed -= len;
                 }
-                Some(Slot::Large(bytes)) => {
+                Slot::Large(bytes) => {
                     let bytes = std::mem::take(bytes);
                     self.large -= bytes.len();
                     self.out.push(Payload::Owned(bytes), pass);
                 }
                 _ => break,
             }
-            self.slots.pop_front();
+            if let Some(Place { asked, outcome, .. }) = self.slots.pop_front() {
+                self.count(asked, outcome, pass);
+            }
             self.first += 1;
         }
         if self.stashed == 0 && self.stash.capacity() > 0 {
@@ -219,8 +269,8 @@ impl Replies {
             return;
         }
         let mut compacted = Vec::with_capacity(self.stashed);
-        for slot in &mut self.slots {
-            if let Slot::Ready { start, len } = slot {
+        for place in &mut self.slots {
+            if let Slot::Ready { start, len } = &mut place.slot {
                 let moved = compacted.len();
                 compacted.extend_from_slice(&self.stash[*start..*start + *len]);
                 *start = moved;

@@ -3,7 +3,11 @@
 //!
 //! Invariant: each cell has one writer, the worker that it was made for; sums are made by the reader.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::labels::{Class, Ending, Label, Outcome, Trouble};
+use super::latency::Latency;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -45,7 +49,32 @@ impl Gauge {
     }
 }
 
-/// What one worker counts for one server. The fields are those of twemproxy's statistics.
+/// A counter for each value of a label.
+#[derive(Debug)]
+pub struct Counts<L, const N: usize>([Counter; N], PhantomData<L>);
+
+impl<L, const N: usize> Default for Counts<L, N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()), PhantomData)
+    }
+}
+
+impl<L: Label, const N: usize> Counts<L, N> {
+    pub fn of(&self, label: L) -> &Counter {
+        &self.0[label.index()]
+    }
+
+    /// With their labels.
+    pub fn all(&self) -> impl Iterator<Item = (L, u64)> {
+        L::ALL.iter().map(|label| (*label, self.of(*label).get()))
+    }
+}
+
+pub type Outcomes = Counts<Outcome, { Outcome::COUNT }>;
+pub type Troubles = Counts<Trouble, { Trouble::COUNT }>;
+pub type Endings = Counts<Ending, { Ending::COUNT }>;
+
+/// What one worker counts for one server. The first fields are those of twemproxy's statistics.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ServerCells {
@@ -69,6 +98,18 @@ pub struct ServerCells {
     /// Requests written and not answered yet, and their bytes.
     pub out_queue: Gauge,
     pub out_queue_bytes: Gauge,
+    /// Connections that are being made.
+    pub connecting: Gauge,
+    /// Connections that wait before the next attempt.
+    pub waiting: Gauge,
+    /// Attempts to connect that failed and connections that were lost.
+    pub connection_errors: Troubles,
+    /// From the write of a request to its reply.
+    pub latency: Latency,
+    /// From queueing to the write.
+    pub queue_latency: Latency,
+    /// Requests that took longer than `slowlog_threshold`.
+    pub slow: Counter,
 }
 
 /// What one worker counts for one pool.
@@ -92,4 +133,17 @@ pub struct PoolCells {
     pub forward_error: Counter,
     /// Pieces of multi-key requests sent to servers.
     pub fragments: Counter,
+    /// Requests that were cut into pieces.
+    pub fragmented: Counter,
+    /// What clients have sent and were sent, in bytes.
+    pub request_bytes: Counter,
+    pub response_bytes: Counter,
+    /// Requests that are done, by class.
+    pub requests: [Outcomes; Class::COUNT],
+    /// Of those that servers were asked, by class: from their arrival until their replies are ready, in turn.
+    pub latency: [Latency; Class::COUNT - 1],
+    /// Requests that failed or were rejected.
+    pub troubles: Troubles,
+    /// Sessions that have ended.
+    pub endings: Endings,
 }

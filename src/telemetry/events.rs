@@ -1,54 +1,39 @@
 //! What happened to servers, for operators: each event is one line of the log, and the last thousand are kept.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
 
+use super::labels::{Label, label};
+
 /// Events that are kept; older ones are in the log only.
 const CAPACITY: usize = 1000;
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// The server takes no traffic any more.
-    Ejected,
-    /// The server should be ejected, but as many are as may be.
-    Kept,
-    /// The server could not be emptied before its return.
-    NotFlushed,
-    /// The server takes a growing share of its traffic.
-    Returning,
-    /// The server takes all of its traffic again.
-    Readmitted,
-    /// Another configuration is in force.
-    Reloaded,
-    /// A new configuration could not be put in force.
-    ReloadFailed,
-    /// Another process takes over.
-    Upgraded,
-    /// No other process could take over.
-    UpgradeFailed,
-    /// The process ends.
-    Draining,
-}
-
-impl What {
-    /// The word for it, as statistics show it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ejected => "ejected",
-            Self::Kept => "kept",
-            Self::NotFlushed => "not_flushed",
-            Self::Returning => "returning",
-            Self::Readmitted => "readmitted",
-            Self::Reloaded => "reloaded",
-            Self::ReloadFailed => "reload_failed",
-            Self::Upgraded => "upgraded",
-            Self::UpgradeFailed => "upgrade_failed",
-            Self::Draining => "draining",
-        }
+label! {
+    /// What happened.
+    What {
+        /// The server takes no traffic any more.
+        Ejected = "ejected",
+        /// The server should be ejected, but as many are as may be.
+        Kept = "kept",
+        /// The server could not be emptied before its return.
+        NotFlushed = "not_flushed",
+        /// The server takes a growing share of its traffic.
+        Returning = "returning",
+        /// The server takes all of its traffic again.
+        Readmitted = "readmitted",
+        /// Another configuration is in force.
+        Reloaded = "reloaded",
+        /// A new configuration could not be put in force.
+        ReloadFailed = "reload_failed",
+        /// Another process takes over.
+        Upgraded = "upgraded",
+        /// No other process could take over.
+        UpgradeFailed = "upgrade_failed",
+        /// The process ends.
+        Draining = "draining",
     }
 }
 
@@ -77,7 +62,14 @@ impl Event {
 
 /// The events of the process.
 #[derive(Debug, Default)]
-pub struct Events(Mutex<VecDeque<Event>>);
+pub struct Events(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    latest: VecDeque<Event>,
+    /// All there ever were, by what happened.
+    counts: [u64; What::COUNT],
+}
 
 impl Events {
     pub fn new() -> Self {
@@ -87,11 +79,12 @@ impl Events {
     /// Writes the one log line of an event, and keeps it.
     pub fn record(&self, event: Event) {
         log(&event);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == CAPACITY {
-            kept.pop_front();
+        let mut kept = self.lock();
+        kept.counts[event.what.index()] += 1;
+        if kept.latest.len() == CAPACITY {
+            kept.latest.pop_front();
         }
-        kept.push_back(event);
+        kept.latest.push_back(event);
     }
 
     /// The last thousand, oldest first.
@@ -101,8 +94,25 @@ impl Events {
 
     /// The last few, oldest first.
     pub fn last(&self, count: usize) -> Vec<Event> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().skip(kept.len().saturating_sub(count)).cloned().collect()
+        self.numbered(count, 0).into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// The last few with numbers above this one, oldest first. The first event of the process has number 1.
+    pub fn numbered(&self, count: usize, above: u64) -> Vec<(u64, Event)> {
+        let kept = self.lock();
+        let first = kept.counts.iter().sum::<u64>() + 1 - kept.latest.len() as u64;
+        let skipped =
+            kept.latest.len().saturating_sub(count).max(above.saturating_add(1).saturating_sub(first) as usize);
+        (first..).zip(&kept.latest).skip(skipped).map(|(number, event)| (number, event.clone())).collect()
+    }
+
+    /// How often each thing has happened.
+    pub fn counts(&self) -> Vec<(What, u64)> {
+        What::ALL.iter().copied().zip(self.lock().counts).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,6 +120,7 @@ fn log(event: &Event) {
     let Event { pool, server, why: reason, .. } = event;
     let (since, until) = (event.since.map(date_and_time), event.until.map(date_and_time));
     let (since, until) = (since.as_deref(), until.as_deref());
+    let by_hand = (!reason.is_empty()).then_some(reason);
     match event.what {
         What::Ejected => tracing::warn!(
             pool,
@@ -136,12 +147,19 @@ fn log(event: &Event) {
         What::Returning => tracing::info!(
             pool,
             server,
+            reason = by_hand,
             ejected_since = since,
             until,
-            "server answers probes: it gets a growing share of its requests, and all from the time given"
+            "server returns: it gets a growing share of its requests, and all from the time given"
         ),
         What::Readmitted => {
-            tracing::info!(pool, server, ejected_since = since, "server is back: it gets all of its requests again")
+            tracing::info!(
+                pool,
+                server,
+                reason = by_hand,
+                ejected_since = since,
+                "server is back: it gets all of its requests again"
+            )
         }
         What::Reloaded => tracing::info!(changes = reason, "a new configuration is in force"),
         What::ReloadFailed => tracing::error!("the configuration was not changed, what is running stays: {reason}"),
@@ -189,6 +207,23 @@ mod tests {
         let kept: Vec<_> = events.recent().into_iter().map(|e| e.server.parse::<usize>()).collect();
         assert_eq!(kept, (234..1234).map(Ok).collect::<Vec<_>>());
         assert_eq!(events.last(2), [event(1232), event(1233)]);
+        assert_eq!(events.counts()[What::Kept.index()], (What::Kept, 1234));
+    }
+
+    #[test]
+    fn whoever_knows_the_first_ones_asks_for_the_others() {
+        let events = Events::new();
+        assert_eq!(events.numbered(10, 0), []);
+        (1..=1100).for_each(|number| events.record(event(number)));
+        let numbers = |count, above| {
+            let found = events.numbered(count, above);
+            assert!(found.iter().all(|(number, event)| event.server == number.to_string()));
+            found.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(1000, 1097), [1098, 1099, 1100]);
+        assert_eq!(numbers(2, 1097), [1099, 1100]);
+        assert_eq!(numbers(1000, 5).len(), 1000);
+        assert!(numbers(1000, 1100).is_empty() && numbers(1000, u64::MAX).is_empty());
     }
 
     #[test]

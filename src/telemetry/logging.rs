@@ -122,6 +122,13 @@ impl Log {
         level.now
     }
 
+    /// This level, until the settings have another one.
+    pub fn set_level(&self, wanted: u8) {
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        level.now = wanted.min(MOST);
+        self.filter_by(level.now);
+    }
+
     fn filter_by(&self, level: u8) {
         // It fails only when the subscriber is gone, and then there is no log to change.
         let _ = self.filter.modify(|f| *f = filter(level));

@@ -18,9 +18,11 @@ impl Connection {
     /// Goes by another description of its server, and of its health, from now on.
     pub fn update(&self, server: Arc<Server>, health: Rc<dyn ServerHealth>) {
         let before = self.server.replace(server.clone());
+        self.notice.follow(&server);
         *self.health.borrow_mut() = health;
         if before.max_reconnect_delay != server.max_reconnect_delay || !leads_to_same(&before, &server) {
             self.recovery.start_anew(server.max_reconnect_delay);
+            self.wait_until(None);
         }
         if leads_to_same(&before, &server) {
             return;

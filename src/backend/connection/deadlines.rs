@@ -48,7 +48,7 @@ impl Connection {
         let in_flight = self.in_flight.borrow();
         let (some, expired, stuck) = (!in_flight.is_empty(), in_flight.has_expired(), in_flight.is_stuck());
         drop(in_flight);
-        if some && self.health().is_ejected() {
+        if some && self.health().is_ejected() && !self.released.get() {
             return self.give_up(Reason::Ejected);
         }
         if !self.is_up() {
@@ -75,6 +75,7 @@ impl Connection {
 
     fn expire(&self, now: Instant) {
         let had_expired = self.in_flight.borrow().has_expired();
+        self.notice_overdue(now);
         let overdue = self.in_flight.borrow_mut().expire(now);
         let Some(first) = overdue.first() else { return };
         if !had_expired {

@@ -72,7 +72,6 @@ impl Recovery {
         let fresh = Self::new(max_delay);
         *self.backoff.borrow_mut() = fresh.backoff.into_inner();
         *self.reason.borrow_mut() = None;
-        self.retry_at.set(None);
         self.unheard.set(0);
     }
 
@@ -111,8 +110,17 @@ impl Connection {
         if self.pass.now() < until && self.recovery.recoveries.get() == self.health().recoveries() {
             return true;
         }
-        self.recovery.retry_at.set(None);
+        self.wait_until(None);
         false
+    }
+
+    /// No attempt to connect before this.
+    pub(super) fn wait_until(&self, until: Option<Instant>) {
+        match (self.recovery.retry_at.replace(until), until) {
+            (None, Some(_)) => self.cells.waiting.add(1),
+            (Some(_), None) => self.cells.waiting.sub(1),
+            _ => {}
+        }
     }
 
     /// Fails what is queued with the reason of the last attempt.
@@ -142,7 +150,7 @@ impl Connection {
     pub(super) fn reconnect_when_due(&self, now: Instant) -> bool {
         let Some(until) = self.recovery.retry_at.get().filter(|_| self.recovery.wanted.get()) else { return false };
         if until <= now && !self.health().is_ejected() {
-            self.recovery.retry_at.set(None);
+            self.wait_until(None);
             self.eager.set(true);
             self.wake();
             return false;
@@ -152,7 +160,7 @@ impl Connection {
 
     fn back_off(&self, reason: Reason) {
         let delay = self.recovery.backoff.borrow_mut().next();
-        self.recovery.retry_at.set(Some(Instant::now() + delay));
+        self.wait_until(Some(Instant::now() + delay));
         self.recovery.wanted.set(false);
         self.recovery.recoveries.set(self.health().recoveries());
         *self.recovery.reason.borrow_mut() = Some(reason);
@@ -166,6 +174,7 @@ impl Connection {
             _ => {}
         }
         self.cells.server_err.increment();
+        self.cells.connection_errors.of(reason.trouble()).increment();
         self.back_off(reason.clone());
         if reason.is_failure() {
             self.health().failed(begun, &reason, "cannot connect");
@@ -205,7 +214,7 @@ impl Connection {
         if reason == Reason::Closed && self.in_flight.borrow().is_empty() {
             tracing::debug!(pool, server, "server closed an idle connection");
             // Of a request that was answered before all of it was written, the rest is left.
-            self.sort(|_| Fate::Fails);
+            self.sort(None, |_| Fate::Fails);
             return self.wake_waiting();
         }
         if reason.is_failure() && self.is_telling() {
@@ -219,9 +228,12 @@ impl Connection {
         if in_circles {
             self.back_off(reason.clone());
         }
+        if !matches!(reason, Reason::Ejected | Reason::Moved | Reason::Removed) {
+            cells.connection_errors.of(reason.trouble()).increment();
+        }
         let (ejected, now) = (self.health().is_ejected(), Instant::now());
         let for_good = in_circles || reason == Reason::Removed;
-        let gone = self.sort(|asked| match ejected || !for_good {
+        let gone = self.sort(Some(&reason), |asked| match ejected || !for_good {
             true => self.fate_of_lost(asked, ejected, now),
             false => Fate::Fails,
         });
@@ -239,7 +251,7 @@ impl Connection {
         // With less than that left it would time out at a server that is well.
         let needed = self.server().timeout.unwrap_or_default() / 8;
         let in_time = entry.deadline.is_none_or(|deadline| deadline > now + needed);
-        if entry.kept == 0 || entry.attempts > 0 || !in_time {
+        if !entry.repeatable || entry.attempts > 0 || !in_time {
             return Fate::Fails;
         }
         if !self.health().may_repeat() {
@@ -253,7 +265,7 @@ impl Connection {
     /// Fails everything that is queued; nothing of it was written.
     pub(super) fn fail_queued(&self, reason: &Reason) {
         let ejected = self.health().is_ejected();
-        let gone = self.sort(|asked| {
+        let gone = self.sort(Some(reason), |asked| {
             let untouched = asked.written == 0 && !asked.entry.expired;
             if ejected && untouched { Fate::Offered } else { Fate::Fails }
         });
@@ -262,15 +274,16 @@ impl Connection {
 
     pub(super) fn forget_expired(&self) {
         // Their requesters have been told.
-        self.sort(|asked| if asked.entry.expired { Fate::Fails } else { Fate::Stays });
+        self.sort(None, |asked| if asked.entry.expired { Fate::Fails } else { Fate::Stays });
         self.wake_waiting();
         if self.may_end() {
             self.wake();
         }
     }
 
-    /// Takes both queues apart and puts back, in their order, those requests that remain.
-    fn sort(&self, fate: impl Fn(&Asked) -> Fate) -> Vec<Gone> {
+    /// Takes both queues apart and puts back, in their order, those requests that remain. `reason`: why the others fail;
+    /// `None` if it is known or nobody waits.
+    fn sort(&self, reason: Option<&Reason>, fate: impl Fn(&Asked) -> Fate) -> Vec<Gone> {
         let (orphaned, all) = self.in_flight.borrow_mut().take_apart();
         let mut out = self.out.replace(Outbound::keeping());
         let mut copies = self.replay.take();
@@ -290,12 +303,15 @@ impl Connection {
                     self.put_back(entry, &copy, |out| out.push(whole, &self.pass), asked.bytes);
                 }
                 Fate::Offered | Fate::Fails => {
+                    if let (Fate::Fails, Some(reason)) = (&fate, reason) {
+                        self.notice_lost(&asked, &copy, reason.trouble());
+                    }
                     let entry = asked.entry;
                     let Some(requester) = entry.requester else { continue };
                     let lost = matches!(fate, Fate::Offered).then(|| Lost {
                         bytes: if asked.written == 0 { unwritten.into_bytes() } else { copy.into() },
                         expect: entry.expect,
-                        repeatable: entry.kept > 0,
+                        repeatable: entry.repeatable,
                         attempts: entry.attempts,
                         deadline: entry.deadline,
                     });
@@ -317,6 +333,7 @@ impl Connection {
     ) {
         write(&mut self.out.borrow_mut());
         entry.kept = if copy.is_empty() { 0 } else { self.replay.borrow_mut().keep(copy) };
+        entry.repeatable &= entry.kept > 0;
         self.in_flight.borrow_mut().push(entry, bytes);
     }
 

@@ -151,6 +151,7 @@ fn describe(path: PathBuf) -> Server {
         connect_timeout: None,
         timeout: None,
         slow_timeout: None,
+        slowlog_threshold: None,
         max_reconnect_delay: Duration::from_millis(50),
         failure_replies: vec!["LOADING".into()],
         limits: Limits::default(),
@@ -162,11 +163,11 @@ fn describe(path: PathBuf) -> Server {
 fn connection(pass: &Rc<Pass>, path: PathBuf, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
     let mut server = describe(path);
     change(&mut server);
-    Connection::new(Arc::new(server), Rc::<Health>::default(), pass.clone(), Arc::default())
+    Connection::new(Arc::new(server), Rc::<Health>::default(), pass.clone(), Records::default())
 }
 
 fn connection_of(pass: &Rc<Pass>, path: PathBuf, health: Rc<Health>) -> Rc<Connection> {
-    Connection::new(Arc::new(describe(path)), health, pass.clone(), Arc::default())
+    Connection::new(Arc::new(describe(path)), health, pass.clone(), Records::default())
 }
 
 /// Drives a connection and watches its deadlines, as a worker does for all of its connections.

@@ -107,7 +107,7 @@ fn act(queue: &mut InFlight<u64>, model: &mut Model, act: Act, start: Instant) {
             let bytes = (model.out.len() * (usize::from(part) + 1)).div_ceil(256);
             let before = model.unwritten();
             model.write(bytes);
-            assert_eq!(queue.wrote(bytes), before - model.unwritten());
+            assert_eq!(queue.wrote(bytes, Stamp::default()), before - model.unwritten());
         }
         Act::Reply => {
             let expected = model.asked.front().is_some_and(|a| a.written > 0);
@@ -212,7 +212,7 @@ fn queue_of(sizes: &[usize], at: Option<Instant>) -> InFlight<u32> {
 fn a_reply_before_anything_was_written_is_not_owed() {
     let mut q = queue_of(&[10], None);
     assert!(q.answered().is_none());
-    q.wrote(1);
+    q.wrote(1, Stamp::default());
     assert_eq!(q.answered().and_then(|e| e.requester), Some(0));
     assert!(q.answered().is_none());
 }
@@ -220,20 +220,20 @@ fn a_reply_before_anything_was_written_is_not_owed() {
 #[test]
 fn an_early_reply_leaves_the_rest_of_its_bytes_to_be_written() {
     let mut q = queue_of(&[10, 5], None);
-    q.wrote(4);
+    q.wrote(4, Stamp::default());
     assert_eq!(q.answered().and_then(|e| e.requester), Some(0));
     assert_eq!(q.unwritten(), 1);
     assert!(q.answered().is_none(), "the second request is not written");
-    assert_eq!(q.wrote(6), 0);
+    assert_eq!(q.wrote(6, Stamp::default()), 0);
     assert!(q.answered().is_none());
-    assert_eq!(q.wrote(5), 1);
+    assert_eq!(q.wrote(5, Stamp::default()), 1);
     assert_eq!(q.answered().and_then(|e| e.requester), Some(1));
 }
 
 #[test]
 fn a_lost_connection_leaves_what_was_written_and_what_was_not() {
     let mut q = queue_of(&[10, 10, 10, 10], None);
-    q.wrote(15);
+    q.wrote(15, Stamp::default());
     let (orphaned, taken) = q.take_apart();
     assert_eq!(orphaned, 0);
     assert_eq!(taken.iter().map(|t| (t.bytes, t.written)).collect::<Vec<_>>(), [(10, 10), (10, 5), (10, 0), (10, 0)]);
@@ -242,14 +242,14 @@ fn a_lost_connection_leaves_what_was_written_and_what_was_not() {
         q.push(asked.entry, asked.bytes);
     }
     assert!(q.answered().is_none());
-    assert_eq!(q.wrote(20), 2);
+    assert_eq!(q.wrote(20, Stamp::default()), 2);
     assert_eq!(q.answered().and_then(|e| e.requester), Some(2));
 }
 
 #[test]
 fn a_connection_lost_after_an_early_reply_drops_the_rest_of_that_request() {
     let mut q = queue_of(&[10, 10], None);
-    q.wrote(4);
+    q.wrote(4, Stamp::default());
     q.answered();
     let (orphaned, taken) = q.take_apart();
     assert_eq!((orphaned, taken.len()), (6, 1));
@@ -262,7 +262,7 @@ fn expired_requests_swallow_their_late_replies() {
     let later = now + Duration::from_secs(1);
     let mut q = queue_of(&[1, 1], Some(now));
     q.push(Entry::new(Some(2), ticket(2), Expect::Resp, Some(later)), 1);
-    q.wrote(3);
+    q.wrote(3, Stamp::default());
     let overdue = q.expire(now).into_iter().map(|o| (o.requester, o.ticket)).collect::<Vec<_>>();
     assert_eq!(overdue, [(Some(0), ticket(0)), (Some(1), ticket(1))]);
     assert_eq!(q.expire(now), []);
@@ -279,9 +279,46 @@ fn a_usual_request_behind_a_slow_one_expires_before_it() {
     let mut q = InFlight::default();
     q.push(Entry::new(Some(0), ticket(0), Expect::Resp, Some(now + Duration::from_secs(9))), 1);
     q.push(Entry::new(Some(1), ticket(1), Expect::Resp, Some(now)), 1);
-    q.wrote(2);
+    q.wrote(2, Stamp::default());
     assert_eq!(q.expire(now).iter().map(|o| o.requester).collect::<Vec<_>>(), [Some(1)]);
     assert_eq!(q.answered().and_then(|e| e.requester), Some(0));
     assert!(q.has_expired());
     assert!(q.answered().is_some_and(|e| e.requester.is_none()), "its late reply is nobody's");
+}
+
+#[test]
+fn a_request_knows_when_it_was_queued_and_when_its_last_byte_was_written() {
+    let mut q = InFlight::<()>::default();
+    for (number, queued) in [(0, 10), (1, 20)] {
+        let entry = Entry::new(None, Ticket { sequence: number, part: 0 }, Expect::Resp, None).at(Stamp(queued));
+        q.push(entry, 10);
+    }
+    q.wrote(5, Stamp(30));
+    assert_eq!(q.next().unwrap().written, Stamp(10), "a part is not all of it");
+    q.wrote(10, Stamp(40));
+    q.wrote(5, Stamp(50));
+    let times = |entry: Entry<()>| (entry.queued.0, entry.written.0);
+    assert_eq!(q.answered().map(times), Some((10, 40)));
+    assert_eq!(q.answered().map(times), Some((20, 50)));
+}
+
+#[test]
+fn requests_that_are_to_be_given_up_are_shown_with_the_place_of_their_copies() {
+    let now = Instant::now();
+    let mut q = InFlight::<()>::default();
+    for (number, bytes, kept, late) in [(0, 10, 4, false), (1, 20, 0, true), (2, 30, 7, true)] {
+        let deadline = if late { now } else { now + Duration::from_secs(1) };
+        let ticket = Ticket { sequence: number, part: 0 };
+        q.push(Entry { kept, ..Entry::new(None, ticket, Expect::Resp, Some(deadline)) }, bytes);
+    }
+    q.wrote(35, Stamp::default());
+    let seen = |q: &InFlight<()>, now| {
+        let mut seen = Vec::new();
+        q.overdue(now, |due| seen.push((due.entry.ticket.sequence, due.bytes, due.written, due.copies_before)));
+        seen
+    };
+    assert_eq!(seen(&q, now - Duration::from_secs(1)), []);
+    assert_eq!(seen(&q, now), [(1, 20, true, 4), (2, 30, false, 4)]);
+    assert_eq!(q.expire(now).len(), 2);
+    assert_eq!(seen(&q, now + Duration::from_secs(2)).len(), 1, "the others were given up before");
 }

@@ -421,6 +421,62 @@ fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
+#[test]
+fn an_order_ejects_whatever_the_guard_says_and_for_as_long_as_it_says() {
+    let mut walk = Walk::new(Policy { max_ejected_percent: 0, ..policy() }, 2);
+    for (server, time) in [(0, Some(5000 * MS)), (1, None)] {
+        let now = walk.now;
+        let Transition::Ejected { why, until, .. } = walk.group.send_away(server, now, time, "by hand") else {
+            panic!("not ejected")
+        };
+        assert_eq!((&why[..], until), ("by hand", now + time.unwrap_or(1000 * MS)));
+        assert!(walk.group.report(server).by_order);
+    }
+    assert_eq!((walk.group.ejected(), walk.group.ejections()), (2, 2));
+    // It comes back as any other does.
+    assert_eq!(walk.at(4999).good_probe(0), None);
+    assert!(matches!(walk.at(5000).good_probe(0), Some(Transition::Returning { .. })));
+    // It says nothing about the server: its next ejection is not longer for it.
+    let mut walk = Walk::new(policy(), 1);
+    let now = walk.now;
+    walk.group.send_away(0, now, Some(MS), "by hand");
+    walk.returned(0);
+    let until = walk.ejected(0);
+    assert!(until - walk.now <= 1200 * MS, "{:?}", until - walk.now);
+}
+
+#[test]
+fn a_second_order_sets_the_time_anew_and_is_no_second_ejection() {
+    let mut walk = Walk::new(policy(), 1);
+    walk.ejected(0);
+    let now = walk.now;
+    walk.group.send_away(0, now, Some(9000 * MS), "by hand");
+    let report = walk.group.report(0);
+    assert_eq!((report.until, report.ejections, &report.why[..]), (Some(now + 9000 * MS), 1, "by hand"));
+    assert!(!report.by_order && report.wanted, "it had failed before");
+    // Shorter settings are no order.
+    let mut next = Group::new(Policy { retry_timeout: MS, ..policy() }, 1, 7);
+    next.take_over(&walk.group, &[Some(0)]);
+    assert_eq!(next.report(0).until, Some(now + 9000 * MS));
+}
+
+#[test]
+fn an_order_ends_an_ejection_at_once_but_for_the_flush() {
+    let quarantined = Policy { quarantine: 60_000 * MS, ..policy() };
+    let mut walk = Walk::new(quarantined, 1);
+    assert_eq!(walk.group.call_back(0, walk.now), None, "it is not ejected");
+    walk.ejected(0);
+    assert!(matches!(walk.group.call_back(0, walk.now), Some(Transition::Returning { share: 10, .. })));
+    assert_eq!(walk.group.call_back(0, walk.now), None, "it returns already");
+
+    let mut walk = Walk::new(Policy { flush: true, ..policy() }, 1);
+    walk.ejected(0);
+    assert_eq!(walk.group.call_back(0, walk.now), None);
+    assert!(walk.group.wants_flush(0) && !walk.standing().is_live());
+    let back = walk.group.flushed(0, Ok(()), walk.now);
+    assert!(matches!(back, Some(Transition::Returning { .. })), "{back:?}");
+}
+
 proptest! {
     #[test]
     fn whatever_happens_the_invariants_hold(policy in policies(), steps in steps(5), seed in any::<u64>()) {

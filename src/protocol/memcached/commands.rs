@@ -2,6 +2,7 @@
 
 use super::replies;
 use super::response::Expect;
+use crate::telemetry::Class;
 
 /// A command of the classic text protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,6 +155,16 @@ impl Verb {
     /// then somebody else may have set anew.
     pub fn is_repeatable(self) -> bool {
         matches!(self, Verb::Get | Verb::Gets)
+    }
+
+    /// What it is counted as when it goes to a server.
+    pub fn class(self) -> Class {
+        match self {
+            Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats => Class::Read,
+            Verb::Version | Verb::Verbosity | Verb::Stats | Verb::Quit => Class::Proxy,
+            Verb::FlushAll => Class::Other,
+            _ => Class::Write,
+        }
     }
 
     /// Concerns all of a server's data: it has `slow_timeout` to answer.

@@ -14,6 +14,7 @@
 //! often than it was asked.
 
 pub mod commands;
+mod glimpse;
 pub mod lifetime;
 mod number;
 pub mod replies;
@@ -21,6 +22,7 @@ pub mod request;
 pub mod response;
 
 pub use commands::Verb;
+pub(super) use glimpse::glimpse;
 pub use replies::Rejection;
 pub use request::{Outcome, Request};
 pub use response::{Expect, ScanError};

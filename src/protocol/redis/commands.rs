@@ -22,6 +22,8 @@ pub use keys::KeyError;
 use keys::KeySpec;
 pub use route::{ProxyCommand, Refusal, Route, Split};
 
+use crate::telemetry::Class;
+
 /// The files of the table.
 static TABLES: [&[Command]; 5] = [strings::ROWS, collections::ROWS, streams::ROWS, generic::ROWS, server::ROWS];
 
@@ -198,6 +200,8 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// It may work for long; see `effects`.
     slow: bool,
+    /// What it is counted as.
+    class: Class,
     /// Categories that do not follow from flags and group, and some that wrongly would.
     more_categories: Categories,
     fewer_categories: Categories,
@@ -226,6 +230,7 @@ const fn row(
         route,
         subcommands,
         slow,
+        class: effects::class(group, flags),
         more_categories,
         fewer_categories,
     }

@@ -2,9 +2,12 @@
 
 pub mod commands;
 pub mod errors;
+mod glimpse;
 mod inline;
 pub mod introspect;
 mod number;
 pub mod reply;
 pub mod request;
 pub mod response;
+
+pub(super) use glimpse::glimpse;

@@ -6,11 +6,13 @@ use bytes::Bytes;
 
 use super::super::Step;
 use super::super::merge::{Merge, Part, Parts};
+use super::super::meter::Verdict;
 use super::{LONGEST_EXPTIME, LONGEST_LINE, Request, write_away};
 use crate::backend::{Requester, Ticket};
 use crate::pool::Away;
 use crate::protocol::memcached::request::{Span, part};
 use crate::protocol::memcached::{replies, response};
+use crate::telemetry::Class;
 
 /// Keys of one server.
 struct Fragment {
@@ -50,7 +52,8 @@ impl Request<'_, '_> {
             order.push((places[server], self.parsed.keys[index]));
         }
         match &fragments[..] {
-            [] => self.answer(|out, _| out.extend_from_slice(replies::END)),
+            // All of them are at ejected servers.
+            [] => self.answer_as(Verdict::Away(Class::Read), |out, _| out.extend_from_slice(replies::END)),
             [only] if self.is_line_taken() && only.keys.len() == self.parsed.keys.len() => self.forward(only.server),
             _ => self.send_fragments(&fragments, order),
         }
@@ -66,7 +69,8 @@ impl Request<'_, '_> {
         }
         let line = Bytes::copy_from_slice(&self.input.bytes()[..self.length]);
         let gather = Gather { parts: Parts::new(fragments.len()), line, order };
-        let ticket = session.replies.borrow_mut().reserve_merge(Box::new(gather));
+        let ticket = session.replies.borrow_mut().reserve_merge(session.asked(Class::Read), Box::new(gather));
+        session.cells.fragmented.increment();
         session.cells.fragments.add(fragments.len() as u64);
         for (part, fragment) in fragments.iter().enumerate() {
             let requester: Rc<dyn Requester> = session.clone();
@@ -103,15 +107,18 @@ impl Request<'_, '_> {
             return session.wait_for(full);
         }
         let merge = Box::new(Unanimous { parts: Parts::new(aways.len()) });
-        let ticket = (!self.parsed.noreply).then(|| session.replies.borrow_mut().reserve_merge(merge));
+        let asked = session.asked(Class::Other);
+        let ticket = (!self.parsed.noreply).then(|| session.replies.borrow_mut().reserve_merge(asked, merge));
         for (place, away) in aways.iter().enumerate() {
-            let part = ticket.map(|ticket| Ticket { part: place as u32, ..ticket });
+            let part = match ticket {
+                Some(ticket) => Ticket { part: place as u32, ..ticket },
+                None => session.unheard((place == 0).then_some(asked.class)),
+            };
             if let Some(away) = away {
                 self.settle_flush(place, *away, part);
                 continue;
             }
             let requester: Rc<dyn Requester> = session.clone();
-            let part = part.unwrap_or_else(|| session.unheard());
             self.connection(place).send(Some(requester), self.sent(part), |out, pass| {
                 let (before, after) = self.parsed.forward_parts(self.input.bytes());
                 let out = out.tail(pass);
@@ -123,9 +130,8 @@ impl Request<'_, '_> {
         Step::Next
     }
 
-    /// Settles the part of an ejected server, if anybody waits for it.
-    fn settle_flush(&self, place: usize, away: Away, part: Option<Ticket>) {
-        let Some(part) = part else { return };
+    /// Settles the part of an ejected server.
+    fn settle_flush(&self, place: usize, away: Away, part: Ticket) {
         // With a delay it is also about what is stored after the return.
         if self.pool.is_flushed_on_return(place) && self.parsed.exptime.is_none() {
             return self.session.settle_part(part, Ok(replies::OK));

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::carried;
+use super::meter::Verdict;
 use super::{Scratch, Session, Step};
 use crate::backend::{self, Connection, Expect, Failure, Ticket};
 use crate::io::{Input, Payload};
@@ -20,6 +21,7 @@ use crate::pool::{Away, Pool};
 use crate::protocol::memcached::lifetime::Cap;
 use crate::protocol::memcached::request::{self, Outcome, part};
 use crate::protocol::memcached::{Rejection, Request as Parsed, Verb, replies};
+use crate::telemetry::{Ending, Trouble};
 
 /// Longest line that memcached takes of every command, in bytes. It closes a connection on which it finds more than so
 /// much without a line end, unless it starts with `get` or `gets`; and others have requests on that connection.
@@ -75,10 +77,10 @@ pub(super) fn step(
     match request::parse(input.bytes(), &pool.shared().limits, parsed) {
         Outcome::Complete { consumed } => Request { session, pool, parsed, input, length: consumed }.dispatch(),
         Outcome::Incomplete { need } if session.refuses_half(input.bytes().len()) => {
-            if !parsed.noreply {
-                session.answer(|out| write_overload(out, session));
-            }
+            let verdict = Verdict::Rejected(parsed.verb.class(), Trouble::Overload);
+            session.answer(!parsed.noreply, verdict, |out| write_overload(out, session));
             if !parsed.verb.is_storage() {
+                session.ends_for(Ending::Overload);
                 return Step::Close;
             }
             state.discard = need as u64;
@@ -91,14 +93,12 @@ pub(super) fn step(
         Outcome::Rejected { consumed, skip, reply } => {
             input.skip(consumed);
             state.discard = skip;
-            if !parsed.noreply {
-                session.answer(|out| reply.write(out));
-            }
+            session.answer(!parsed.noreply, Verdict::Own, |out| reply.write(out));
             Step::Next
         }
         Outcome::Fatal { reply } => {
             session.cells.client_err.increment();
-            session.answer(|out| reply.write(out));
+            session.answer(true, Verdict::Own, |out| reply.write(out));
             Step::Close
         }
     }
@@ -130,11 +130,12 @@ impl Request<'_, '_> {
     fn dispatch(&mut self) -> Step {
         let retrieval = self.parsed.verb.is_retrieval();
         if !self.is_line_taken() && !retrieval {
-            return self.answer(|out, _| Rejection::LineTooLong.write(out));
+            return self.reject(Rejection::LineTooLong);
         }
         match self.parsed.verb {
             Verb::Quit => {
                 self.input.skip(self.length);
+                self.session.ends_for(Ending::Quit);
                 Step::Close
             }
             Verb::Version => self.answer(|out, _| replies::write_version(out, env!("CARGO_PKG_VERSION"))),
@@ -164,23 +165,34 @@ impl Request<'_, '_> {
 
     /// Answers here and takes the request.
     fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
-        if !self.parsed.noreply {
-            self.session.answer(|out| write(out, self));
-        }
+        self.answer_as(Verdict::Own, write)
+    }
+
+    fn answer_as(&mut self, verdict: Verdict, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
+        self.session.answer(!self.parsed.noreply, verdict, |out| write(out, self));
         self.input.skip(self.length);
         Step::Next
     }
 
     /// There is no room for the request in the process.
     fn refuse(&mut self) -> Step {
-        self.answer(|out, r| write_overload(out, r.session))
+        let verdict = Verdict::Rejected(self.parsed.verb.class(), Trouble::Overload);
+        self.answer_as(verdict, |out, r| write_overload(out, r.session))
+    }
+
+    /// The request cannot be sent on.
+    fn reject(&mut self, why: Rejection) -> Step {
+        let verdict = Verdict::Rejected(self.parsed.verb.class(), Trouble::Invalid);
+        self.answer_as(verdict, |out, _| why.write(out))
     }
 
     /// In place of a server that is ejected: a miss if the pool's policy is that, or an error.
     fn answer_away(&mut self, away: Away) -> Step {
-        self.answer(|out, r| match r.parsed.verb.miss().filter(|_| away.is_miss()) {
-            Some(miss) => out.extend_from_slice(miss),
-            None => write_away(out, r.session, away),
+        self.answer_as(Verdict::Away(self.parsed.verb.class()), |out, r| {
+            match r.parsed.verb.miss().filter(|_| away.is_miss()) {
+                Some(miss) => out.extend_from_slice(miss),
+                None => write_away(out, r.session, away),
+            }
         })
     }
 
@@ -215,9 +227,9 @@ impl Request<'_, '_> {
         }
         let exptime = self.capped_exptime(place);
         if exptime.is_some() && !self.parsed.verb.is_retrieval() && !self.is_longer_line_taken() {
-            return self.answer(|out, _| Rejection::LineTooLong.write(out));
+            return self.reject(Rejection::LineTooLong);
         }
-        let (requester, ticket) = session.asker(!self.parsed.noreply);
+        let (requester, ticket) = session.asker(self.parsed.verb.class(), !self.parsed.noreply);
         let request = self.sent(ticket);
         let (parsed, input, length) = (self.parsed, &mut *self.input, self.length);
         connection.send(Some(requester), request, |out, pass| {

@@ -3,10 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::super::Step;
+use super::super::meter::Verdict;
 use super::{Client, ReplyMode, Request, State};
 use crate::config::Credentials;
 use crate::protocol::redis::commands::{Command, ProxyCommand, Route};
 use crate::protocol::redis::{errors, introspect, reply};
+use crate::telemetry::{Class, Ending, Trouble};
 
 /// The Redis whose commands the table speaks; `INFO` calls it `redis_version`, where clients look what they may use.
 const REDIS_VERSION: &str = "7.0.15";
@@ -25,6 +27,7 @@ impl Request<'_, '_> {
             ProxyCommand::Time => self.answer(|out, _| write_time(out)),
             ProxyCommand::Quit => {
                 self.say(reply::OK);
+                self.session.ends_for(Ending::Quit);
                 Step::Close
             }
             ProxyCommand::Auth => self.auth(),
@@ -33,7 +36,7 @@ impl Request<'_, '_> {
             ProxyCommand::Select => self.select(),
             ProxyCommand::Info => self.info(),
             ProxyCommand::Command => self.command(),
-            ProxyCommand::Readonly | ProxyCommand::Readwrite => self.say(errors::NO_CLUSTER),
+            ProxyCommand::Readonly | ProxyCommand::Readwrite => self.deny(Trouble::Unsupported, errors::NO_CLUSTER),
             // Its arity lets no request without a subcommand come here.
             ProxyCommand::Client => self.error("ERR unknown subcommand. Try CLIENT HELP."),
             ProxyCommand::ClientHelp => self.client_help(),
@@ -53,6 +56,11 @@ impl Request<'_, '_> {
 
     fn say(&mut self, bytes: &[u8]) -> Step {
         self.answer(|out, _| out.extend_from_slice(bytes))
+    }
+
+    /// Refuses what is said well, for another reason.
+    fn deny(&mut self, trouble: Trouble, error: &[u8]) -> Step {
+        self.answer_as(Verdict::Rejected(Class::Proxy, trouble), |out, _| out.extend_from_slice(error))
     }
 
     fn error(&mut self, text: &str) -> Step {
@@ -84,7 +92,7 @@ impl Request<'_, '_> {
             _ => return self.say(errors::SYNTAX),
         };
         if !accepts(wanted, user, password) {
-            return self.say(errors::WRONGPASS);
+            return self.deny(Trouble::Unauthenticated, errors::WRONGPASS);
         }
         self.state.authenticated = true;
         self.say(reply::OK)
@@ -96,7 +104,7 @@ impl Request<'_, '_> {
             match parse_integer(self.arg(1)) {
                 None => return self.error("ERR Protocol version is not an integer or out of range"),
                 Some(2) => {}
-                Some(_) => return self.say(errors::NOPROTO),
+                Some(_) => return self.deny(Trouble::Unsupported, errors::NOPROTO),
             }
         }
         let mut name = None;
@@ -110,7 +118,7 @@ impl Request<'_, '_> {
                 let wanted = &self.pool.settings.redis_auth;
                 // Like a Redis without a password, whose default user accepts any.
                 if !wanted.as_ref().map_or(user == b"default", |w| accepts(w, Some(user), password)) {
-                    return self.say(errors::WRONGPASS);
+                    return self.deny(Trouble::Unauthenticated, errors::WRONGPASS);
                 }
                 authenticated = true;
                 position += 3;
@@ -306,13 +314,7 @@ fn client_text(bytes: &[u8]) -> Option<String> {
 fn accepts(wanted: &Credentials, user: Option<&[u8]>, password: &[u8]) -> bool {
     let name = wanted.username.as_deref().unwrap_or("default");
     let known = user.unwrap_or(b"default") == name.as_bytes();
-    equal_in_constant_time(wanted.password.0.as_bytes(), password) & known
-}
-
-/// Takes as long for a near miss as for any other, so that a password cannot be guessed byte by byte.
-fn equal_in_constant_time(wanted: &[u8], given: &[u8]) -> bool {
-    let differences = wanted.iter().enumerate().fold(0, |d, (i, w)| d | (w ^ given.get(i).unwrap_or(&!w)));
-    std::hint::black_box(differences) == 0 && wanted.len() == given.len()
+    wanted.password.is(password) & known
 }
 
 fn parse_integer(bytes: &[u8]) -> Option<i64> {

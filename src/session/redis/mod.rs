@@ -17,6 +17,7 @@ mod stand_in;
 use std::rc::Rc;
 
 use super::carried::{self, Replies as ReplyMode};
+use super::meter::Verdict;
 use super::{Scratch, Session, Step};
 use crate::backend::{self, Expect, Failure};
 use crate::io::{Input, Payload};
@@ -25,6 +26,7 @@ use crate::protocol::Parsed;
 use crate::protocol::redis::commands::{self, Command, Resolved, Route};
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::redis::{errors, reply};
+use crate::telemetry::{Class, Ending, Trouble};
 
 pub(super) use stand_in::cap_lifetime;
 
@@ -110,7 +112,9 @@ pub(super) fn step(
         Ok(Parsed::Complete(length)) => length,
         Ok(Parsed::Incomplete { .. }) if session.refuses_half(input.bytes().len()) => {
             // Where its end will be is not known.
-            session.answer(|out| write_overload(out, session));
+            session.ends_for(Ending::Overload);
+            let verdict = Verdict::Rejected(Class::Other, Trouble::Overload);
+            session.answer(true, verdict, |out| write_overload(out, session));
             return Step::Close;
         }
         Ok(Parsed::Incomplete { need }) => {
@@ -119,7 +123,7 @@ pub(super) fn step(
         }
         Err(error) => {
             session.cells.client_err.increment();
-            session.answer(|out| errors::protocol(out, &error));
+            session.answer(true, Verdict::Own, |out| errors::protocol(out, &error));
             return Step::Close;
         }
     };
@@ -159,12 +163,14 @@ impl Request<'_, '_> {
             Resolved::Command(command) => command,
             Resolved::Unknown => return self.unknown(),
             Resolved::UnknownSubcommand(command) => {
-                return self.answer(|out, r| errors::unknown_subcommand(out, command, r.arg(1)));
+                let verdict = Verdict::Rejected(Class::Other, Trouble::Unsupported);
+                return self.answer_as(verdict, |out, r| errors::unknown_subcommand(out, command, r.arg(1)));
             }
-            Resolved::WrongArity(command) => return self.answer(|out, _| errors::wrong_arity(out, command)),
+            Resolved::WrongArity(command) => return self.reject(command, |out, _| errors::wrong_arity(out, command)),
         };
         if !self.is_authenticated() && !local::is_allowed_before_auth(command) {
-            return self.answer(|out, _| out.extend_from_slice(errors::NOAUTH));
+            let verdict = Verdict::Rejected(command.class(), Trouble::Unauthenticated);
+            return self.answer_as(verdict, |out, _| out.extend_from_slice(errors::NOAUTH));
         }
         self.route(command)
     }
@@ -178,26 +184,44 @@ impl Request<'_, '_> {
             Route::Keys => self.forward_together(command),
             Route::Split(kind) => self.split(command, kind),
             Route::Proxy(what) => self.answer_locally(command, what),
-            Route::Refused(reason) => self.answer(|out, _| errors::refused(out, command, reason)),
+            Route::Refused(reason) => {
+                self.answer_as(unsupported(command), |out, _| errors::refused(out, command, reason))
+            }
         }
     }
 
     fn unknown(&mut self) -> Step {
-        self.answer(|out, r| errors::unknown_command(out, r.args.len(), |i| r.args.get(r.input.bytes(), i)))
+        let verdict = Verdict::Rejected(Class::Other, Trouble::Unsupported);
+        self.answer_as(verdict, |out, r| {
+            errors::unknown_command(out, r.args.len(), |i| r.args.get(r.input.bytes(), i));
+        })
     }
 
     /// Answers here and takes the request.
     fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
-        if self.state.replies() {
-            self.session.answer(|out| write(out, self));
-        }
+        self.answer_as(Verdict::Own, write)
+    }
+
+    /// Refuses a request that makes no sense.
+    fn reject(&mut self, command: &Command, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
+        self.answer_as(Verdict::Rejected(command.class(), Trouble::Invalid), write)
+    }
+
+    /// There is no room for the request in the process.
+    fn refuse(&mut self, command: &Command) -> Step {
+        let verdict = Verdict::Rejected(command.class(), Trouble::Overload);
+        self.answer_as(verdict, |out, r| write_overload(out, r.session))
+    }
+
+    fn answer_as(&mut self, verdict: Verdict, write: impl FnOnce(&mut Vec<u8>, &Self)) -> Step {
+        self.session.answer(self.state.replies(), verdict, |out| write(out, self));
         self.input.skip(self.length);
         Step::Next
     }
 
     /// To the server of the key at this position.
     fn forward_by(&mut self, command: &Command, key: usize) -> Step {
-        match self.home(key) {
+        match self.home(command, key) {
             Ok(Ok(place)) => self.forward(place, command),
             Ok(Err(away)) => self.answer_away(command, away),
             Err(refused) => refused,
@@ -205,17 +229,17 @@ impl Request<'_, '_> {
     }
 
     /// Where the key at this position is now; or the request is refused since the key is too long.
-    fn home(&mut self, position: usize) -> Result<Home, Step> {
+    fn home(&mut self, command: &Command, position: usize) -> Result<Home, Step> {
         let (key, longest) = (self.arg(position), self.pool.shared().limits.max_key_bytes);
         if key.len() > longest {
-            return Err(self.answer(|out, r| errors::key_too_long(out, r.arg(position), longest)));
+            return Err(self.reject(command, |out, r| errors::key_too_long(out, r.arg(position), longest)));
         }
         Ok(self.pool.route(key))
     }
 
     /// In place of a server that is ejected: a miss if the pool's policy is that, or an error.
     fn answer_away(&mut self, command: &Command, away: Away) -> Step {
-        self.answer(|out, r| {
+        self.answer_as(Verdict::Away(command.class()), |out, r| {
             let arg = |index| r.args.get(r.input.bytes(), index);
             if !away.is_miss() || !command.write_miss(r.args.len(), arg, out) {
                 write_away(out, r.session, away);
@@ -232,13 +256,13 @@ impl Request<'_, '_> {
     fn forward_together(&mut self, command: &'static Command) -> Step {
         let (args, bytes) = (self.args, self.input.bytes());
         if command.blocks(args.len(), |i| args.get(bytes, i)) {
-            return self.answer(|out, _| errors::refused_block(out, command));
+            return self.answer_as(unsupported(command), |out, _| errors::refused_block(out, command));
         }
         if let Err(error) = command.keys(args.len(), |i| args.get(bytes, i), self.keys) {
-            return self.answer(|out, _| errors::key_error(out, command, error));
+            return self.reject(command, |out, _| errors::key_error(out, command, error));
         }
         let Some(&first) = self.keys.first() else {
-            return self.answer(|out, _| errors::refused_without_keys(out, command));
+            return self.reject(command, |out, _| errors::refused_without_keys(out, command));
         };
         let first = first as usize;
         if let Some(key) = self.too_long(self.keys.iter().map(|k| *k as usize)) {
@@ -248,7 +272,7 @@ impl Request<'_, '_> {
             let owner = self.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
-                return self.answer(|out, r| r.write_apart(out, command, first, other as usize));
+                return self.reject(command, |out, r| r.write_apart(out, command, first, other as usize));
             }
         }
         self.forward_by(command, first)
@@ -268,13 +292,13 @@ impl Request<'_, '_> {
     fn forward(&mut self, place: usize, command: &Command) -> Step {
         let session = self.session;
         if session.refuses() {
-            return self.answer(|out, r| write_overload(out, r.session));
+            return self.refuse(command);
         }
         let connection = self.pool.connection(place, session.id);
         if !connection.has_room() {
             return session.wait_for(connection);
         }
-        let (requester, ticket) = session.asker(self.state.replies());
+        let (requester, ticket) = session.asker(command.class(), self.state.replies());
         let request = sent(command, ticket);
         if self.pool.is_stand_in(place) {
             return self.forward_to_stand_in(connection, requester, request, command);
@@ -294,6 +318,10 @@ impl Request<'_, '_> {
 
 /// Where a key is now.
 type Home = Result<usize, Away>;
+
+fn unsupported(command: &Command) -> Verdict {
+    Verdict::Rejected(command.class(), Trouble::Unsupported)
+}
 
 /// A request of this command on its way to a connection.
 fn sent(command: &Command, ticket: backend::Ticket) -> backend::Request {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::super::merge::{Merge, Part, Parts};
-use super::{Home, Request, Step, cap_lifetime, sent, write_away, write_overload};
+use super::{Home, Request, Step, cap_lifetime, sent, write_away};
 use crate::backend::{Requester, Ticket};
 use crate::pool::Away;
 use crate::protocol::redis::commands::{Command, Split};
@@ -33,7 +33,7 @@ impl Request<'_, '_> {
             return self.forward_by(command, too_long.unwrap_or(1));
         }
         if !(self.args.len() - 1).is_multiple_of(step) {
-            return self.answer(|out, _| errors::wrong_arity(out, command));
+            return self.reject(command, |out, _| errors::wrong_arity(out, command));
         }
         let nowhere = self.pool.places();
         let mut fragments: Vec<Fragment> = Vec::new();
@@ -42,7 +42,7 @@ impl Request<'_, '_> {
         // By key, in order: the index of its fragment.
         let mut order = Vec::new();
         for position in (1..self.args.len()).step_by(step) {
-            let home = match self.home(position) {
+            let home = match self.home(command, position) {
                 Ok(home) => home,
                 Err(refused) => return refused,
             };
@@ -68,7 +68,7 @@ impl Request<'_, '_> {
     fn send_fragments(&mut self, command: &Command, kind: Split, fragments: &[Fragment], order: Vec<u32>) -> Step {
         let session = self.session;
         if session.refuses() {
-            return self.answer(|out, r| write_overload(out, r.session));
+            return self.refuse(command);
         }
         let pool = self.pool;
         let connection = |place: usize| pool.connection(place, session.id);
@@ -82,10 +82,15 @@ impl Request<'_, '_> {
             Split::Mset => Box::new(Mset { parts }),
             Split::Sum => Box::new(Sum { parts }),
         };
-        let ticket = self.state.replies().then(|| session.replies.borrow_mut().reserve_merge(merge));
+        let asked = session.asked(command.class());
+        let ticket = self.state.replies().then(|| session.replies.borrow_mut().reserve_merge(asked, merge));
+        session.cells.fragmented.increment();
         session.cells.fragments.add(fragments.len() as u64);
-        for (part, fragment) in fragments.iter().enumerate() {
-            let part = ticket.map(|ticket| Ticket { part: part as u32, ..ticket });
+        for (index, fragment) in fragments.iter().enumerate() {
+            let part = match ticket {
+                Some(ticket) => Ticket { part: index as u32, ..ticket },
+                None => session.unheard((index == 0).then_some(asked.class)),
+            };
             let place = match fragment.home {
                 Ok(place) => place,
                 Err(away) => {
@@ -95,7 +100,6 @@ impl Request<'_, '_> {
             };
             let connection = connection(place);
             let requester: Rc<dyn Requester> = session.clone();
-            let part = part.unwrap_or_else(|| session.unheard());
             connection.send(Some(requester), sent(command, part), |out, pass| {
                 self.write_fragment(out.tail(pass), kind, fragment);
             });
@@ -109,9 +113,8 @@ impl Request<'_, '_> {
         Step::Next
     }
 
-    /// Settles the fragment of an ejected server, if anybody waits for it.
-    fn settle_away(&self, command: &Command, away: Away, fragment: &Fragment, part: Option<Ticket>) {
-        let Some(part) = part else { return };
+    /// Settles the fragment of an ejected server.
+    fn settle_away(&self, command: &Command, away: Away, fragment: &Fragment, part: Ticket) {
         let mut reply = Vec::new();
         // What these commands answer depends on the number of keys only.
         let missed = away.is_miss() && command.write_miss(1 + fragment.keys.len(), |_| None, &mut reply);

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::telemetry::{Class, Stamp};
+
+const ASKED: Asked = Asked { class: Class::Read, at: Stamp(0) };
 
 /// What happens to the session next. Positions choose among what is open, so that every sequence makes sense.
 #[derive(Debug, Clone)]
@@ -84,15 +87,15 @@ fn act(replies: &mut Replies, model: &mut Model, act: Act, pass: &Pass) {
     let next = Ticket { sequence: model.requests.len() as u64, part: 0 };
     match act {
         Act::Reserve => {
-            assert_eq!(replies.reserve(), next);
+            assert_eq!(replies.reserve(ASKED), next);
             model.requests.push(vec![None]);
         }
         Act::ReserveMerge(parts) => {
-            assert_eq!(replies.reserve_merge(Box::new(Join(BTreeMap::new(), parts as usize))), next);
+            assert_eq!(replies.reserve_merge(ASKED, Box::new(Join(BTreeMap::new(), parts as usize))), next);
             model.requests.push(vec![None; parts as usize]);
         }
         Act::Answer(size) => {
-            replies.answer(pass, |out| out.extend(message(next, size)));
+            replies.answer(pass, |_| (ASKED, Outcome::Ok), |out| out.extend(message(next, size)));
             model.requests.push(vec![Some(message(next, size))]);
         }
         Act::Settle { which, size, owned, fails } => {
@@ -100,7 +103,9 @@ fn act(replies: &mut Replies, model: &mut Model, act: Act, pass: &Pass) {
             let Some(&ticket) = open.get(which % open.len().max(1)) else { return };
             let bytes = message(ticket, size);
             match (fails, owned) {
-                (true, _) => replies.fail(ticket, &bytes, pass),
+                (true, _) => {
+                    replies.fail(ticket, &bytes, pass);
+                }
                 (false, true) => replies.deliver(ticket, Payload::Owned(bytes.clone().into()), pass),
                 (false, false) => replies.deliver(ticket, Payload::Borrowed(&bytes), pass),
             }
@@ -118,10 +123,14 @@ fn act(replies: &mut Replies, model: &mut Model, act: Act, pass: &Pass) {
 fn check(replies: &Replies, model: &Model) {
     assert_eq!(replies.unanswered(), model.unanswered());
     assert_eq!(replies.out.contents(), &model.due()[model.sent..]);
-    assert!(!matches!(replies.slots.front(), Some(Slot::Ready { .. } | Slot::Large(_))), "it could have gone out");
-    let ready = replies.slots.iter().map(|slot| if let Slot::Ready { len, .. } = slot { *len } else { 0 });
+    assert!(
+        !matches!(replies.slots.front().map(|place| &place.slot), Some(Slot::Ready { .. } | Slot::Large(_))),
+        "it could have gone out"
+    );
+    let slots = || replies.slots.iter().map(|place| &place.slot);
+    let ready = slots().map(|slot| if let Slot::Ready { len, .. } = slot { *len } else { 0 });
     assert_eq!(replies.stashed, ready.sum::<usize>());
-    let large = replies.slots.iter().map(|slot| if let Slot::Large(bytes) = slot { bytes.len() } else { 0 });
+    let large = slots().map(|slot| if let Slot::Large(bytes) = slot { bytes.len() } else { 0 });
     assert_eq!(replies.large, large.sum::<usize>());
     let open: Vec<&Parts> = model.requests.iter().filter(|r| r.iter().any(Option::is_none)).collect();
     let parts = open.iter().flat_map(|r| r.iter().flatten()).map(Vec::len);
@@ -157,11 +166,11 @@ proptest! {
 fn a_client_that_is_always_owed_one_reply_does_not_make_the_stash_grow() {
     let pass = Pass::new();
     let mut replies = Replies::default();
-    replies.reserve();
+    replies.reserve(ASKED);
     // Each round leaves one reply of the proxy's own behind a request that a server still has.
     for head in (0..2000).step_by(2) {
-        replies.answer(&pass, |out| out.extend_from_slice(&[b'p'; 1000]));
-        replies.reserve();
+        replies.answer(&pass, |_| (ASKED, Outcome::Ok), |out| out.extend_from_slice(&[b'p'; 1000]));
+        replies.reserve(ASKED);
         if head > 0 {
             replies.deliver(Ticket { sequence: head - 2, part: 0 }, Payload::Borrowed(b"x"), &pass);
         }
@@ -176,10 +185,10 @@ fn a_client_that_is_always_owed_one_reply_does_not_make_the_stash_grow() {
 fn an_empty_reply_out_of_turn_outlives_the_stash() {
     let pass = Pass::new();
     let mut replies = Replies::default();
-    let first = replies.reserve();
-    replies.answer(&pass, |out| out.extend_from_slice(b"+PONG\r\n"));
-    let second = replies.reserve();
-    replies.answer(&pass, |_| ());
+    let first = replies.reserve(ASKED);
+    replies.answer(&pass, |_| (ASKED, Outcome::Ok), |out| out.extend_from_slice(b"+PONG\r\n"));
+    let second = replies.reserve(ASKED);
+    replies.answer(&pass, |_| (ASKED, Outcome::Ok), |_| ());
     replies.deliver(first, Payload::Borrowed(b"1"), &pass);
     replies.deliver(second, Payload::Borrowed(b"2"), &pass);
     assert_eq!(replies.out.contents(), b"1+PONG\r\n2");

@@ -8,7 +8,7 @@ fn watched(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> (Fixture, Rc<He
     let Endpoint::Unix(path) = test.connection.server().endpoint.clone() else { unreachable!() };
     let (mut server, health) = (describe(path.clone()), Rc::<Health>::default());
     change(&mut server);
-    test.connection = Connection::new(Arc::new(server), health.clone(), pass.clone(), Arc::default());
+    test.connection = Connection::new(Arc::new(server), health.clone(), pass.clone(), Records::default());
     (test.run(), health)
 }
 

@@ -2,7 +2,8 @@
 //! which keys can it leave behind?
 
 use super::keys::{DELETE, KeyError, OW, RW};
-use super::{Command, Group, READONLY};
+use super::{Command, Flags, Group, READONLY, WRITE};
+use crate::telemetry::Class;
 
 /// Commands whose work grows with all the data they name, and that are run knowing so: they have `slow_timeout` in place of
 /// `timeout`. What walks through one value to hand it out (HGETALL, LRANGE, SMEMBERS, DUMP, BITCOUNT) is not among them: a
@@ -19,6 +20,16 @@ pub(super) const SLOW: &[&str] = &[
     // They make a whole value, however large.
     "copy", "restore",
 ];
+
+/// What a command of this group and with these flags is counted as. Scripts are neither reads nor writes, whatever they say.
+pub(super) const fn class(group: Group, flags: Flags) -> Class {
+    match flags & (READONLY | WRITE) {
+        _ if matches!(group, Group::Scripting) => Class::Other,
+        READONLY => Class::Read,
+        WRITE => Class::Write,
+        _ => Class::Other,
+    }
+}
 
 /// Whether `names` holds `name`; for the table, which is made by the compiler.
 pub(super) const fn holds(names: &[&str], name: &str) -> bool {
@@ -47,6 +58,12 @@ impl Command {
     #[inline]
     pub fn is_read(&self) -> bool {
         self.flags & READONLY != 0 && !matches!(self.group, Group::Scripting)
+    }
+
+    /// What it is counted as when it goes to a server.
+    #[inline]
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// True if it has `slow_timeout` to answer.
