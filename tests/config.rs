@@ -9,6 +9,7 @@ use std::time::Duration;
 use outrigger::config::{
     self, Dialect, HealthSettings, ListenAddress, OnEjected, OnReadmit, PoolSettings, Protocol, ServerAddress,
 };
+use outrigger::telemetry::KeyForm;
 
 #[path = "config/damage.rs"]
 mod damage;
@@ -79,7 +80,7 @@ fn full_yml_the_schema_and_the_loader_know_the_same_keys() {
     property_names(&schema, &mut of_schema);
     assert_eq!(shown, of_schema);
 
-    let everywhere_unknown = "zzzzz: 1\nadmin: {zzzzz: 1}\nlog: {zzzzz: 1}\nlimits: {zzzzz: 1}\n\
+    let everywhere_unknown = "zzzzz: 1\nadmin: {zzzzz: 1}\nlog: {zzzzz: 1}\nobserve: {zzzzz: 1}\nlimits: {zzzzz: 1}\n\
                               pools: {p: {zzzzz: 1, redis_auth: {zzzzz: 1}}}\n";
     let errors = config::parse("x.yml", everywhere_unknown).unwrap_err();
     let of_loader: BTreeSet<String> = errors
@@ -95,7 +96,9 @@ fn full_yml_the_schema_and_the_loader_know_the_same_keys() {
 /// The values in full.yml are the defaults: a file with nothing but the required keys has the same settings.
 #[test]
 fn full_yml_shows_the_defaults_and_so_does_the_schema() {
-    let full = config::load_file(&samples().join("full.yml")).unwrap().settings;
+    let mut full = config::load_file(&samples().join("full.yml")).unwrap().settings;
+    // All that is not the default: that somebody wants it.
+    assert!(std::mem::replace(&mut full.admin.asked_for, false));
     let bare = "pools:\n  example:\n    listen: 127.0.0.1:22121\n    servers: [127.0.0.1:11211:1 one, 127.0.0.1:11212:1 two]\n";
     let bare = config::parse("bare.yml", bare).unwrap().settings;
     assert_eq!(format!("{full:#?}"), format!("{bare:#?}"));
@@ -158,6 +161,7 @@ fn a_nutcracker_yml_is_read_with_twemproxys_defaults() {
     let bare = pool_of("p:\n  listen: h:1\n  servers:\n   - b:11211:1\n   - a:6379:1\n");
     assert_eq!(bare.timeout, None, "twemproxy waits for ever");
     assert_eq!(bare.connect_timeout, Some(Duration::from_millis(500)));
+    assert_eq!(bare.slowlog_threshold, Some(Duration::from_millis(100)));
     assert_eq!((bare.health.failure_limit, bare.health.retry_timeout), (2, Duration::from_secs(30)));
     let names: Vec<&str> = bare.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["b", "a:6379"], "in ring order");
@@ -167,17 +171,23 @@ fn a_nutcracker_yml_is_read_with_twemproxys_defaults() {
 fn our_own_format_adds_units_defaults_and_names() {
     let text = "workers: 3\nadmin: {stats: off}\nlog: {level: debug, file: /tmp/x, format: json}\ndrain_timeout: 1m\n\
                 pre_stop_delay: 5s\nlimits: {max_key_bytes: 1KiB, max_session_requests: 7}\n\
+                observe: {hot_keys: false, keys: hash, slowlog_entries: 9, slowlog_per_second: 0}\n\
                 pools:\n  p:\n    listen: '[::1]:1'\n    redis: true\n    timeout: 2s\n    connect_timeout: 0\n\
+                \x20   slowlog_threshold: 0\n\
                 \x20   client_connections: 9\n    local_memory: 1GiB\n    redis_auth: {username: me, password: hunter2}\n\
                 \x20   servers: [local:3 b, a:6379, '/run/s.sock c']\n";
     let settings = config::parse("x.yml", text).unwrap().settings;
     assert_eq!((settings.workers, settings.stats_listen.as_deref()), (Some(3), None));
     assert_eq!((settings.log.level, settings.log.file.clone()), (7, Some(PathBuf::from("/tmp/x"))));
     assert_eq!((settings.drain_timeout, settings.pre_stop_delay), (Duration::from_secs(60), Duration::from_secs(5)));
+    let observe = &settings.observe;
+    assert_eq!((observe.metrics, observe.hot_keys, observe.keys), (true, false, KeyForm::Hash));
+    assert_eq!((observe.slowlog_entries, observe.slowlog_per_second, observe.slowlog_to_log), (9, 0, false));
     assert_eq!((settings.limits.max_key_bytes, settings.session_limits.max_session_requests), (1024, 7));
     let pool = &settings.pools[0];
     assert_eq!(pool.listen, ListenAddress::Tcp { host: "::1".to_owned(), port: 1 });
     assert_eq!((pool.timeout, pool.connect_timeout), (Some(Duration::from_secs(2)), None));
+    assert_eq!(pool.slowlog_threshold, None);
     assert_eq!((pool.client_connections, pool.local_memory), (Some(9), 1 << 30));
     let auth = pool.redis_auth.as_ref().unwrap();
     assert_eq!((auth.username.as_deref(), auth.password.0.as_str()), (Some("me"), "hunter2"));

@@ -7,6 +7,7 @@ mod reload_settings {
     pub mod clients;
     pub mod health;
     pub mod limits;
+    pub mod observe;
     pub mod process;
     pub mod scene;
     pub mod servers;
@@ -18,12 +19,13 @@ use std::sync::Mutex;
 use std::thread;
 
 use outrigger::config;
-use reload_settings::{clients, health, limits, process, servers};
+use reload_settings::{clients, health, limits, observe, process, servers};
 
 /// A key as plans and logs name it, and what shows that its new value is in force.
 type Case = (&'static str, fn());
 
-const CASES: [&[Case]; 5] = [process::CASES, limits::CASES, clients::CASES, servers::CASES, health::CASES];
+const CASES: [&[Case]; 6] =
+    [process::CASES, observe::CASES, limits::CASES, clients::CASES, servers::CASES, health::CASES];
 
 fn cases() -> impl Iterator<Item = &'static Case> {
     CASES.into_iter().flatten()

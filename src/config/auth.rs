@@ -1,5 +1,5 @@
-//! `redis_auth`: the password as text, as in twemproxy, or a mapping with a user name and a password that may also come
-//! from a file or from the environment. No message shows any of it.
+//! Secrets. `redis_auth`: the password as text, as in twemproxy, or a mapping with a user name and a password that may also
+//! come from a file or from the environment; `admin.token`, which may come from there as well. No message shows any of it.
 
 use std::path::Path;
 
@@ -45,12 +45,37 @@ fn from_mapping(value: Value<'_>, base: &Path) -> Option<Credentials> {
         report.error(value.node.at, format!("{wrong} in 'redis_auth'; {allowed}"));
         return None;
     };
-    let password = match one.key {
-        "password_file" => from_file(*one, base)?,
-        "password_env" => from_environment(*one)?,
-        _ => plain(*one, "allowed: text")?,
+    Some(Credentials { username, password: secret(*one, base)? })
+}
+
+/// `admin.token`, or one of the two keys that say where it is.
+pub(super) fn token(fields: &mut Fields<'_>, base: &Path) -> Option<Secret> {
+    let keys = ["token", "token_file", "token_env"];
+    let given: Vec<Value<'_>> = keys.into_iter().filter_map(|key| fields.value(key)).collect();
+    if let [_, second, ..] = given.as_slice() {
+        second
+            .context
+            .report
+            .error(second.node.at, "more than one token in 'admin'; allowed: one of token, token_file, token_env");
+    }
+    let token = secret(*given.first()?, base)?;
+    // It is sent as a word of a header.
+    if !token.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = "bad token in 'admin'; allowed: letters, digits and signs of ASCII, without spaces";
+        given[0].context.report.error(given[0].node.at, message);
+        return None;
+    }
+    Some(token)
+}
+
+/// The secret itself, or where it is: by the end of its key.
+fn secret(value: Value<'_>, base: &Path) -> Option<Secret> {
+    let secret = match value.key {
+        key if key.ends_with("_file") => from_file(value, base)?,
+        key if key.ends_with("_env") => from_environment(value)?,
+        _ => plain(value, "allowed: text")?,
     };
-    Some(Credentials { username, password: Secret(password) })
+    Some(Secret(secret))
 }
 
 /// The password stands in the configuration itself.
@@ -59,12 +84,20 @@ fn plain(value: Value<'_>, allowed: &str) -> Option<String> {
     value.text(allowed).map(str::to_owned)
 }
 
+impl Value<'_> {
+    /// What it is a key of.
+    fn what(&self) -> &'static str {
+        if self.key.starts_with("token") { "token" } else { "password" }
+    }
+}
+
 fn from_file(value: Value<'_>, base: &Path) -> Option<String> {
-    let name = value.text("allowed: the name of a file that holds the password")?;
+    let what = value.what();
+    let name = value.text(&format!("allowed: the name of a file that holds the {what}"))?;
     let (path, report) = (base.join(name), value.context.report);
     let password = content(&path);
     report.input(&path, &password);
-    let refuse = |reason| report.error(value.node.at, format!("no password in the file {}: {reason}", quoted(name)));
+    let refuse = |reason| report.error(value.node.at, format!("no {what} in the file {}: {reason}", quoted(name)));
     password.map_err(refuse).ok()
 }
 
@@ -90,9 +123,28 @@ fn from_environment(value: Value<'_>) -> Option<String> {
     let known = if name.contains(['=', '\0']) { None } else { std::env::var(name).ok() };
     let password = known.filter(|password| !password.is_empty());
     if password.is_none() {
-        let message =
-            format!("no password in the environment variable {}: it is not set, empty or no UTF-8", quoted(name));
+        let (what, name) = (value.what(), quoted(name));
+        let message = format!("no {what} in the environment variable {name}: it is not set, empty or no UTF-8");
         value.context.report.error(value.node.at, message);
     }
     password
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    #[test]
+    fn a_token_that_no_header_can_hold_is_refused() {
+        for (bad, why) in [
+            ("''", "bad value of 'token': nothing"),
+            ("'two words'", "bad token in 'admin'; allowed:"),
+            ("naïve", "bad token in 'admin'; allowed:"),
+        ] {
+            let text = format!("admin: {{token: {bad}}}\npools:\n  a: {{listen: 'h:1', servers: ['h:2']}}\n");
+            let errors = parse("test", &text).expect_err("a bad token").to_string();
+            assert!(errors.contains("test:1:16") && errors.contains(why), "{errors}");
+            assert!(!errors.contains("words") && !errors.contains("naïve"), "{errors}");
+        }
+    }
 }

@@ -7,24 +7,24 @@ use super::fields::{Places, closest};
 use super::health::POLICIES;
 use super::pool::ReadPool;
 use super::report::{Report, quoted};
-use super::settings::{OnEjected, OnReadmit, PoolSettings, ServerAddress};
+use super::settings::{ListenAddress, OnEjected, OnReadmit, PoolSettings, ServerAddress, Settings};
 use super::value::Value;
 
 /// Pools whose names a misspelled one is compared with.
 const MOST_COMPARED: usize = 100;
 
-/// Two pools cannot have one address, nor can the statistics have that of a pool.
-pub(super) fn check_listens(pools: &[ReadPool<'_>], stats: Option<&str>, report: &Report<'_>) {
+/// Two pools cannot have one address, nor can operators have that of a pool.
+pub(super) fn check_listens(pools: &[ReadPool<'_>], globals: &Settings, report: &Report<'_>) {
+    let admin = globals.admin.listen.as_ref().filter(|_| globals.admin.asked_for).map(ListenAddress::to_string);
     let mut first: HashMap<String, &str> = HashMap::new();
     for ReadPool { settings, places, .. } in pools {
         let Some(at) = places.of("listen") else { continue };
         let address = settings.listen.to_string();
-        if stats == Some(&address) {
-            let address = quoted(&address);
-            report.error(
-                at,
-                format!("duplicate listen address: {address}; the statistics have it already, allowed: once"),
-            );
+        for (owner, taken) in [("the statistics have", &globals.stats_listen), ("the admin port has", &admin)] {
+            if taken.as_ref() == Some(&address) {
+                let address = quoted(&address);
+                report.error(at, format!("duplicate listen address: {address}; {owner} it already, allowed: once"));
+            }
         }
         if let Some(other) = first.get(&address) {
             let (address, other) = (quoted(&address), quoted(other));

@@ -76,6 +76,11 @@ impl<'a> Fields<'a> {
         Some(Value { key, node, context: self.context })
     }
 
+    /// There is a key, not read yet, that begins like this.
+    pub fn has(&self, beginning: &str) -> bool {
+        self.entries.iter().any(|(_, name, _)| name.starts_with(beginning))
+    }
+
     /// What `read` makes of the value of a key. A missing one reads as `default`, and so does a bad one, which is
     /// reported: with an error in the report nothing that was read is ever used.
     pub fn read<T>(&mut self, key: &'static str, default: T, read: impl FnOnce(Value<'a>) -> Option<T>) -> T {

@@ -1,23 +1,30 @@
 //! The keys beside `pools` in our own format, and what stands for them in a nutcracker.yml.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::protocol::Limits;
+use crate::telemetry::{KeyForm, ObserveSettings};
 
 use super::Dialect;
-use super::address::host_port;
+use super::address::{LISTEN_ALLOWED, host_port, listen};
+use super::auth::token;
 use super::fields::{Context, Fields};
-use super::settings::{LogFormat, LogSettings, SessionLimits, Settings};
+use super::settings::{AdminSettings, ListenAddress, LogFormat, LogSettings, SessionLimits, Settings};
 use super::value::{Value, digits};
 
 /// twemproxy's default, and the only one that reaches beyond this machine.
 const TWEMPROXY_STATS: &str = "0.0.0.0:22222";
 const STATS: &str = "127.0.0.1:22222";
+const ADMIN_PORT: u16 = 22223;
 /// Less than the 30 s after which Kubernetes kills.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 const LOG_LEVEL: u8 = 5;
 const MAX_WORKERS: u64 = 1024;
+/// Of the slow log: a few megabytes, and what a log file can stand.
+const MOST_ENTRIES: u64 = 10_000;
+const MOST_PER_SECOND: u64 = 1000;
 const DNS_PORT: u16 = 53;
 const RESOLVER_ALLOWED: &str =
     "allowed: an address, with a port or without (53): 10.0.0.2, 10.0.0.2:53, [fd00::2], [fd00::2]:53";
@@ -32,8 +39,14 @@ pub(super) fn defaults(dialect: Dialect) -> Settings {
     Settings {
         workers: None,
         stats_listen: Some(stats.to_owned()),
+        admin: AdminSettings {
+            listen: Some(ListenAddress::Tcp { host: "127.0.0.1".to_owned(), port: ADMIN_PORT }),
+            asked_for: false,
+            token: None,
+        },
         resolver: None,
         log: LogSettings { level: LOG_LEVEL, file: None, format: LogFormat::Text },
+        observe: ObserveSettings::default(),
         drain_timeout: DRAIN_TIMEOUT,
         pre_stop_delay: Duration::ZERO,
         limits: Limits::default(),
@@ -48,14 +61,17 @@ pub(super) fn defaults(dialect: Dialect) -> Settings {
     }
 }
 
-/// Reads the global keys over the defaults.
-pub(super) fn read(fields: &mut Fields<'_>, settings: &mut Settings, context: Context<'_>) {
+/// Reads the global keys over the defaults. `base`: where relative file names start.
+pub(super) fn read(fields: &mut Fields<'_>, settings: &mut Settings, context: Context<'_>, base: &Path) {
     settings.workers = fields.read("workers", None, workers);
     if let Some(value) = fields.value("admin") {
-        admin(value, settings, context);
+        admin(value, settings, context, base);
     }
     if let Some(value) = fields.value("log") {
         log(value, &mut settings.log, context);
+    }
+    if let Some(value) = fields.value("observe") {
+        observe(value, &mut settings.observe, context);
     }
     settings.resolver = fields.read("resolver", None, |v| v.parsed(RESOLVER_ALLOWED, resolver).map(Some));
     settings.drain_timeout = fields.read("drain_timeout", settings.drain_timeout, |v| v.duration());
@@ -73,8 +89,23 @@ fn workers(value: Value<'_>) -> Option<Option<usize>> {
     })
 }
 
-fn admin(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {
+fn admin(value: Value<'_>, settings: &mut Settings, context: Context<'_>, base: &Path) {
     let Some(mut fields) = Fields::of(value.node, "'admin'", context) else { return };
+    if let Some(value) = fields.value("listen") {
+        settings.admin.asked_for = true;
+        settings.admin.listen = value
+            .parsed(&format!("{LISTEN_ALLOWED}, or off"), |text| match text {
+                "off" => Some(None),
+                _ => listen(text).map(Some),
+            })
+            .flatten();
+        if settings.admin.reaches_beyond_this_machine() && !fields.has("token") {
+            let message = "the admin port can be reached from other machines and has no token: whoever comes to it can eject \
+                           servers and read keys; admin.token, token_file or token_env sets one";
+            context.report.warn(value.node.at, message);
+        }
+    }
+    settings.admin.token = token(&mut fields, base);
     let default = settings.stats_listen.take();
     settings.stats_listen = fields.read("stats", default, |v| {
         v.parsed("allowed: host:port, or off", |text| match text {
@@ -110,11 +141,37 @@ fn log(value: Value<'_>, log: &mut LogSettings, context: Context<'_>) {
 }
 
 fn level(value: Value<'_>) -> Option<u8> {
-    let allowed = format!("allowed: 0 to 11, or {}", LEVELS.join(", "));
-    value.parsed(&allowed, |text| match LEVELS.iter().position(|name| *name == text) {
+    value.parsed(&levels_allowed(), log_level)
+}
+
+/// For messages about a bad log level.
+pub fn levels_allowed() -> String {
+    format!("allowed: 0 to 11, or {}", LEVELS.join(", "))
+}
+
+/// A log level by number or name.
+pub fn log_level(text: &str) -> Option<u8> {
+    match LEVELS.iter().position(|name| *name == text) {
         Some(level) => Some(level as u8),
         None => digits(text).filter(|n| *n < LEVELS.len() as u64).map(|n| n as u8),
-    })
+    }
+}
+
+/// The name of a level.
+pub fn level_name(level: u8) -> String {
+    LEVELS.get(usize::from(level)).map_or_else(|| level.to_string(), |name| (*name).to_owned())
+}
+
+fn observe(value: Value<'_>, observe: &mut ObserveSettings, context: Context<'_>) {
+    let Some(mut fields) = Fields::of(value.node, "'observe'", context) else { return };
+    observe.metrics = fields.read("metrics", observe.metrics, |v| v.boolean());
+    observe.hot_keys = fields.read("hot_keys", observe.hot_keys, |v| v.boolean());
+    observe.keys = fields.read("keys", observe.keys, |v| v.choice(&KeyForm::ALL));
+    let (entries, rate) = (observe.slowlog_entries as u64, u64::from(observe.slowlog_per_second));
+    observe.slowlog_entries = fields.read("slowlog_entries", entries, |v| v.number(0..=MOST_ENTRIES)) as usize;
+    observe.slowlog_per_second = fields.read("slowlog_per_second", rate, |v| v.number(0..=MOST_PER_SECOND)) as u32;
+    observe.slowlog_to_log = fields.read("slowlog_to_log", observe.slowlog_to_log, |v| v.boolean());
+    fields.finish(false);
 }
 
 fn limits(value: Value<'_>, settings: &mut Settings, context: Context<'_>) {

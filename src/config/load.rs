@@ -129,11 +129,11 @@ fn read(name: &str, text: &str, report: &Report<'_>) -> Option<(Settings, Dialec
     let mut settings = globals::defaults(dialect);
     let pools = match dialect {
         Dialect::Twemproxy => Fields::of(root, "the file", context)?.all(),
-        Dialect::Outrigger => own_pools(root, &mut settings, context)?,
+        Dialect::Outrigger => own_pools(root, &mut settings, context, base)?,
     };
     let names: HashSet<&str> = pools.iter().filter_map(|(name, _)| name.scalar()).collect();
     let mut pools: Vec<_> = pools.into_iter().filter_map(|(name, node)| pool(name, node, context, base)).collect();
-    check_listens(&pools, settings.stats_listen.as_deref(), report);
+    check_listens(&pools, &settings, report);
     pools.sort_by(|a, b| server_order(&a.settings.name).cmp(&server_order(&b.settings.name)));
     resolve_stand_ins(&mut pools, &names);
     between_pools::traps(&pools, &names, report);
@@ -142,10 +142,15 @@ fn read(name: &str, text: &str, report: &Report<'_>) -> Option<(Settings, Dialec
 }
 
 /// Reads the global keys and returns what is below `pools`.
-fn own_pools<'a>(root: &'a Node, settings: &mut Settings, context: Context<'a>) -> Option<Vec<(&'a Node, &'a Node)>> {
+fn own_pools<'a>(
+    root: &'a Node,
+    settings: &mut Settings,
+    context: Context<'a>,
+    base: &Path,
+) -> Option<Vec<(&'a Node, &'a Node)>> {
     let mut fields = Fields::of(root, "the file", context)?;
     let pools = fields.value("pools");
-    globals::read(&mut fields, settings, context);
+    globals::read(&mut fields, settings, context, base);
     let misplaced = fields.take_like(is_pool);
     for key in &misplaced {
         let name = key.describe();

@@ -11,6 +11,7 @@
 mod address;
 mod auth;
 mod between_pools;
+mod effective;
 mod fields;
 mod globals;
 mod health;
@@ -27,14 +28,17 @@ mod traps;
 mod value;
 mod yaml;
 
+pub use effective::effective;
+pub use globals::{level_name, levels_allowed, log_level};
 pub use load::{Loaded, load_file, parse};
 pub use report::{ConfigErrors, Problem, Warning};
 pub use schema::json_schema;
 pub use settings::{
-    Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit, PoolSettings, Protocol,
-    Secret, ServerAddress, ServerSettings, SessionLimits, Settings,
+    AdminSettings, Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit,
+    PoolSettings, Protocol, Secret, ServerAddress, ServerSettings, SessionLimits, Settings,
 };
 pub use shown::Row;
+pub use value::duration;
 
 /// The format that a file is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

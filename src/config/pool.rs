@@ -27,6 +27,8 @@ const MAX_CONNECTIONS: u64 = 4096;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Of a nutcracker.yml too, which cannot say it: a connect that hangs for ever helps nobody.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Of a nutcracker.yml too: a hundred times what a cache usually takes.
+const DEFAULT_SLOW: Duration = Duration::from_millis(100);
 const DEFAULT_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 const LEAST_RECONNECT_DELAY: Duration = Duration::from_millis(10);
 /// Of a nutcracker.yml too: a client that never reads would hold memory for ever.
@@ -82,6 +84,7 @@ pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, bas
         distribution: fields.read("distribution", Distribution::default(), |v| v.choice(&Distribution::ALL)),
         timeout: unless_zero(timeout),
         slow_timeout: own_limit(&mut fields, "slow_timeout", timeout),
+        slowlog_threshold: own_limit(&mut fields, "slowlog_threshold", DEFAULT_SLOW),
         connect_timeout: own_limit(&mut fields, "connect_timeout", DEFAULT_CONNECT_TIMEOUT),
         backlog: fields.read("backlog", 512, |v| v.number(INT)) as u32,
         client_connections: (client_connections > 0).then_some(client_connections),

@@ -4,11 +4,11 @@
 use super::fields::closest;
 
 /// Words that hold a secret, in this spelling or a near one.
-const SECRET_KEYS: [&str; 2] = ["redis_auth", "password"];
+const SECRET_KEYS: [&str; 3] = ["redis_auth", "password", "token"];
 /// Words that look like those but name where the secret is.
-const HARMLESS_KEYS: [&str; 3] = ["username", "password_file", "password_env"];
+const HARMLESS_KEYS: [&str; 5] = ["username", "password_file", "password_env", "token_file", "token_env"];
 /// Parts of words that hold a secret wherever a colon follows.
-const SECRET_PARTS: [&str; 3] = ["auth", "pass", "secret"];
+const SECRET_PARTS: [&str; 4] = ["auth", "pass", "secret", "token"];
 
 /// The front of `line`, which starts at `line_start`, that holds no secret: all of it, unless it has a key for one, or is
 /// nested under a line that has.
@@ -80,6 +80,8 @@ mod tests {
         assert_eq!(shown("  \"redis-auth\" : hunter2"), "  \"redis-auth\" :");
         assert_eq!(shown("  redis_auth: {username: me, password: hunter2}"), "  redis_auth:");
         assert_eq!(shown("    passwrod: hunter2"), "    passwrod:");
+        assert_eq!(shown("  token: hunter2"), "  token:");
+        assert_eq!(shown("  admin_token: hunter2"), "  admin_token:");
     }
 
     #[test]
@@ -98,6 +100,7 @@ mod tests {
             "auth:\n  hash: fnv",
             "  redis_auth:\n    password_file: /run/secrets/redis",
             "  redis_auth:\n    username: me",
+            "  token_file: /run/secrets/token",
         ] {
             assert_eq!(shown(line), line.rsplit('\n').next().unwrap_or(""), "{line}");
         }

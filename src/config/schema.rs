@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::hash::KeyHash;
 use crate::ring::Distribution;
+use crate::telemetry::KeyForm;
 
 /// The JSON Schema of our own format, indented.
 pub fn json_schema() -> String {
@@ -57,6 +58,7 @@ struct File {
     workers: Option<()>,
     admin: Option<Admin>,
     log: Option<Log>,
+    observe: Option<Observe>,
     /// The name server that server names are looked up at, an address with or without a port; the system's without it.
     resolver: Option<String>,
     /// How long SIGTERM waits for what is in flight: ms, or with a unit.
@@ -72,6 +74,15 @@ struct File {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Admin {
+    /// Where HTTP is served to operators: host:port, /path/of/socket, "/path/of/socket 0660", or off.
+    #[schemars(extend("default" = "127.0.0.1:22223"))]
+    listen: Option<String>,
+    /// What clients of the admin port must send: `Authorization: Bearer` and this.
+    token: Option<String>,
+    /// A file that holds the token; relative names start at the folder of this file.
+    token_file: Option<String>,
+    /// The environment variable that holds the token.
+    token_env: Option<String>,
     /// Where twemproxy's JSON statistics are served: host:port, or off.
     #[schemars(extend("default" = "127.0.0.1:22222"))]
     stats: Option<String>,
@@ -90,6 +101,30 @@ struct Log {
     /// Lines of text, or of JSON.
     #[schemars(default, schema_with = "log_format", extend("default" = "text"))]
     format: Option<()>,
+}
+
+/// What is told of requests and keys.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Observe {
+    /// Count requests by command and result, and how long they take.
+    #[schemars(extend("default" = true))]
+    metrics: Option<bool>,
+    /// Look for the keys that are asked for most, and for the largest values.
+    #[schemars(extend("default" = true))]
+    hot_keys: Option<bool>,
+    /// How the slow log and the lists of keys show keys: plain, hash (the same text for the same key) or off.
+    #[schemars(default, schema_with = "key_form", extend("default" = "plain"))]
+    keys: Option<()>,
+    /// Slow requests that are kept in memory.
+    #[schemars(range(min = 0, max = 10_000), extend("default" = 256))]
+    slowlog_entries: Option<u32>,
+    /// Slow requests that are recorded in a second, at the most.
+    #[schemars(range(min = 0, max = 1000), extend("default" = 10))]
+    slowlog_per_second: Option<u32>,
+    /// A line of the log for each slow request that is recorded.
+    #[schemars(extend("default" = false))]
+    slowlog_to_log: Option<bool>,
 }
 
 /// Bounds of single messages, of one client session and of one server connection.
@@ -167,6 +202,9 @@ struct Pool {
     /// The same for commands that may work long on one request: ms, or with a unit; 0: no limit. As timeout without it.
     #[schemars(default, schema_with = "duration")]
     slow_timeout: Option<()>,
+    /// Requests that take at least so long are kept in the slow log: ms, or with a unit; 0: none.
+    #[schemars(default, schema_with = "duration", extend("default" = "100ms"))]
+    slowlog_threshold: Option<()>,
     /// For a new server connection with its handshake: ms, or with a unit; 0: no limit.
     #[schemars(default, schema_with = "duration", extend("default" = "500ms"))]
     connect_timeout: Option<()>,
@@ -294,6 +332,10 @@ fn level(_: &mut SchemaGenerator) -> Schema {
 
 fn log_format(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"enum": ["text", "json"]})
+}
+
+fn key_form(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"enum": KeyForm::ALL.map(|(name, _)| name)})
 }
 
 fn protocol(_: &mut SchemaGenerator) -> Schema {

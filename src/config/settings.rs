@@ -1,13 +1,14 @@
 //! The validated settings: what the rest of the program sees. Never the shape of the file.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::hash::{HashTag, KeyHash};
 use crate::protocol::Limits;
 use crate::ring::{Distribution, RingServer};
+use crate::telemetry::ObserveSettings;
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +17,12 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Where twemproxy's JSON statistics are served, as `host:port`; `None`: nowhere.
     pub stats_listen: Option<String>,
+    pub admin: AdminSettings,
     /// The name server that server names are looked up at; `None`: the system's.
     pub resolver: Option<SocketAddr>,
     pub log: LogSettings,
+    /// What is told of requests and keys.
+    pub observe: ObserveSettings,
     /// How long SIGTERM waits for what is in flight.
     pub drain_timeout: Duration,
     /// How long SIGTERM goes on accepting clients before anything ends, so that those who route clients here can see it
@@ -30,6 +34,17 @@ pub struct Settings {
     pub session_limits: SessionLimits,
     /// In twemproxy's order: by length of the name, then by its bytes.
     pub pools: Vec<PoolSettings>,
+}
+
+/// The admin port: HTTP for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// `None`: nowhere.
+    pub listen: Option<ListenAddress>,
+    /// The file names the address. What nobody asked for is done without if it is taken.
+    pub asked_for: bool,
+    /// What clients must send as `Authorization: Bearer`; `None`: nothing.
+    pub token: Option<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +108,8 @@ pub struct PoolSettings {
     pub health: HealthSettings,
     /// As `timeout`, for commands that may work long on one request; `None`: no limit.
     pub slow_timeout: Option<Duration>,
+    /// A request that takes at least so long, from queueing to reply, is a slow one; `None`: none is.
+    pub slowlog_threshold: Option<Duration>,
     /// Requests that may be sent a second time after a lost connection, per hundred requests; 0: none.
     pub retry_budget_percent: u8,
     /// Longest wait between two attempts to connect to a server that cannot be connected to.
@@ -219,9 +236,37 @@ impl PoolSettings {
     }
 }
 
+impl AdminSettings {
+    /// Others than those who work on this machine can come to it.
+    pub fn reaches_beyond_this_machine(&self) -> bool {
+        match &self.listen {
+            Some(ListenAddress::Tcp { host, .. }) => {
+                host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+            Some(ListenAddress::Unix { .. }) | None => false,
+        }
+    }
+}
+
+impl Secret {
+    /// Whether this is it. It takes as long for a near miss as for any other, so that it cannot be guessed byte by byte.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differences = own.iter().enumerate().fold(0, |d, (at, own)| d | (own ^ given.get(at).unwrap_or(&!own)));
+        std::hint::black_box(differences) == 0 && own.len() == given.len()
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl ListenAddress {
+    /// As it stands in a file.
+    pub fn parse(text: &str) -> Option<Self> {
+        super::address::listen(text)
     }
 }
 

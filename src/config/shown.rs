@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::globals::LEVELS;
+use super::globals::level_name;
 use super::health::POLICIES;
 use super::settings::{
-    Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit, PoolSettings, Protocol,
-    SessionLimits, Settings,
+    AdminSettings, Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit,
+    PoolSettings, Protocol, SessionLimits, Settings,
 };
 use crate::protocol::Limits;
+use crate::telemetry::ObserveSettings;
 
 /// A key, those within others with a dot (`log.level`), and its value.
 pub type Row = (&'static str, String);
@@ -20,8 +21,10 @@ impl Settings {
         let Self {
             workers,
             stats_listen,
+            admin: AdminSettings { listen, asked_for: _, token },
             resolver,
             log: LogSettings { level, file, format },
+            observe,
             drain_timeout,
             pre_stop_delay,
             limits,
@@ -34,17 +37,32 @@ impl Settings {
         };
         let mut rows = vec![
             ("workers", workers.map_or("auto".to_owned(), |n| n.to_string())),
+            ("admin.listen", listen.as_ref().map_or("off".to_owned(), listen_with_mode)),
+            ("admin.token", if token.is_some() { "***" } else { "none" }.to_owned()),
             ("admin.stats", stats_listen.clone().unwrap_or("off".to_owned())),
-            ("log.level", LEVELS.get(usize::from(*level)).map_or(level.to_string(), |name| (*name).to_owned())),
+            ("log.level", level_name(*level)),
             ("log.file", file.as_ref().map_or("stderr".to_owned(), |path| path.display().to_string())),
             ("log.format", format.to_owned()),
             ("resolver", resolver.map_or("system".to_owned(), |address| address.to_string())),
             ("drain_timeout", duration(*drain_timeout)),
             ("pre_stop_delay", duration(*pre_stop_delay)),
         ];
+        rows.extend(observe_rows(observe));
         rows.extend(limit_rows(limits, session_limits));
         rows
     }
+}
+
+fn observe_rows(observe: &ObserveSettings) -> Vec<Row> {
+    let ObserveSettings { metrics, hot_keys, keys, slowlog_entries, slowlog_per_second, slowlog_to_log } = observe;
+    vec![
+        ("observe.metrics", metrics.to_string()),
+        ("observe.hot_keys", hot_keys.to_string()),
+        ("observe.keys", keys.name().to_owned()),
+        ("observe.slowlog_entries", slowlog_entries.to_string()),
+        ("observe.slowlog_per_second", slowlog_per_second.to_string()),
+        ("observe.slowlog_to_log", slowlog_to_log.to_string()),
+    ]
 }
 
 fn limit_rows(one: &Limits, many: &SessionLimits) -> Vec<Row> {
@@ -92,6 +110,7 @@ impl PoolSettings {
             preconnect,
             health,
             slow_timeout,
+            slowlog_threshold,
             retry_budget_percent,
             max_reconnect_delay,
             client_write_timeout,
@@ -110,6 +129,7 @@ impl PoolSettings {
             ("distribution", distribution.name().to_owned()),
             ("timeout", limit(*timeout)),
             ("slow_timeout", if slow_timeout == timeout { "as timeout".to_owned() } else { limit(*slow_timeout) }),
+            ("slowlog_threshold", limit(*slowlog_threshold)),
             ("connect_timeout", limit(*connect_timeout)),
             ("backlog", backlog.to_string()),
             ("client_connections", client_connections.map_or("no limit".to_owned(), |n| n.to_string())),
@@ -152,7 +172,7 @@ fn health_rows(health: &HealthSettings, all: &[PoolSettings]) -> Vec<Row> {
         ("server_failure_limit", failure_limit.to_string()),
         ("failure_replies", format!("[{}]", failure_replies.join(", "))),
         ("max_ejected_percent", max_ejected_percent.to_string()),
-        ("on_ejected", policy(*on_ejected, all)),
+        ("on_ejected", on_ejected.text(all)),
         ("gutter_ttl", duration(*gutter_ttl)),
         ("on_readmit", readmission(*on_readmit)),
         ("probe_interval", duration(*probe_interval)),
@@ -179,11 +199,13 @@ fn listen_with_mode(listen: &ListenAddress) -> String {
     }
 }
 
-/// A pool by its name: its index is another one as soon as a pool comes or goes.
-fn policy(on_ejected: OnEjected, all: &[PoolSettings]) -> String {
-    match on_ejected {
-        OnEjected::Pool(index) => all.get(index).map_or(String::new(), |pool| format!("pool {}", pool.name)),
-        policy => POLICIES.iter().find(|(_, p)| *p == policy).map_or(String::new(), |(name, _)| (*name).to_owned()),
+impl OnEjected {
+    /// As in a file whose pools are `all`. A pool by its name: its index is another one as soon as a pool comes or goes.
+    pub fn text(self, all: &[PoolSettings]) -> String {
+        match self {
+            Self::Pool(index) => all.get(index).map_or(String::new(), |pool| format!("pool {}", pool.name)),
+            policy => POLICIES.iter().find(|(_, p)| *p == policy).map_or(String::new(), |(name, _)| (*name).to_owned()),
+        }
     }
 }
 

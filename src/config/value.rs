@@ -150,7 +150,7 @@ pub(super) fn digits(text: &str) -> Option<u64> {
 }
 
 /// Milliseconds, or a number with a unit.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = with_unit(text)?;
     let factor = match unit {
         "" | "ms" => 1,

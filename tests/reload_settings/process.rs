@@ -9,6 +9,8 @@ use crate::support::{Dns, Fake, Pool, Port, Says};
 
 pub const CASES: &[Case] = &[
     ("workers", workers),
+    ("admin.listen", admin),
+    ("admin.token", token),
     ("admin.stats", stats),
     ("log.level", level),
     ("log.file", file),
@@ -35,6 +37,39 @@ fn workers() {
     assert_eq!(names.filter(|name| name.starts_with("worker-")).count(), 1);
     scene.write("workers: 2\n", "workers: 1\n");
     until("nothing that needs a restart", || needs_restart(&scene) == serde_json::json!([]));
+}
+
+fn admin() {
+    let scene = Scene::new("", local());
+    let (old, new) = (scene.proxy.admin_address(), Port::reserve());
+    let answers = |address| {
+        Address::Tcp(address).connect().is_ok_and(|mut client| {
+            client.send("GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n");
+            client.rest().ends_with("\r\n\r\nok\n")
+        })
+    };
+    assert!(answers(old));
+    scene.change(&format!("  listen: {old}"), &format!("  listen: {}", new.address()));
+    until("the admin port at the new address", || answers(new.address()));
+    until("none at the old one", || std::net::TcpStream::connect(old).is_err());
+    scene.change(&format!("  listen: {}", new.address()), "  listen: off");
+    until("no admin port", || std::net::TcpStream::connect(new.address()).is_err());
+    scene.change("  listen: off", &format!("  listen: {old}"));
+    until("the admin port again", || answers(old));
+}
+
+fn token() {
+    let scene = Scene::new("", local());
+    let config = |header: &str| scene.proxy.http_with("GET", "/config", &[header], "").status;
+    assert_eq!(config("X: y"), 200);
+    scene.change("\nadmin:\n", "\nadmin:\n  token: one\n");
+    assert_eq!([config("X: y"), config("Authorization: Bearer one")], [401, 200]);
+    // Another one looks the same, and is in force all the same.
+    scene.change("token: one", "token: two");
+    assert_eq!([config("Authorization: Bearer one"), config("Authorization: Bearer two")], [401, 200]);
+    assert!(scene.proxy.log().contains("admin.token  changed"), "{}", scene.proxy.log());
+    scene.change("  token: two\n", "");
+    assert_eq!(config("X: y"), 200);
 }
 
 fn stats() {
