@@ -1,120 +1,50 @@
-//! twemproxy's statistics port: connect, read one JSON object and a newline, done. Nothing is read from the client. The
-//! port can open, move and close while the process runs.
+//! twemproxy's statistics port: connect, read one JSON object and a newline, done. Nothing is read from the client.
 
-use std::io::{self, ErrorKind};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use pingora_core::protocols::l4::stream::Stream;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use super::Stats;
+use super::port::{Port, PortSocket, Seat};
+use crate::config::ListenAddress;
 
 /// Statistics clients served at a time; more wait in the listen queue.
 const CLIENTS: usize = 16;
 /// A client that has not taken its answer by then is cut.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Clients that may wait to be accepted, as the standard library has it.
-const BACKLOG: i32 = 128;
+const NAME: &str = "statistics";
 
 /// Serves the statistics on a socket that may be replaced.
 pub struct StatsServer {
     stats: Arc<Stats>,
-    /// `None`: closed.
-    socket: watch::Sender<Option<Arc<TcpListener>>>,
-    /// Being answered.
-    clients: Arc<AtomicUsize>,
+    pub port: Port,
 }
 
 impl StatsServer {
     /// A server without a socket.
     pub fn new(stats: Arc<Stats>) -> Self {
-        Self { stats, socket: watch::Sender::new(None), clients: Arc::default() }
+        Self { stats, port: Port::new(NAME, CLIENTS) }
     }
 
-    /// Opens a socket for [`StatsServer::replace`]. It may take its port from `held`, the one it is to replace.
+    /// Opens a socket at `host:port`. It may take its port from `held`, the one it is to replace.
     ///
     /// # Errors
     /// With the address in the text.
-    pub fn bind(address: &str, held: Option<&TcpListener>) -> io::Result<TcpListener> {
-        let bound = TcpListener::bind(address).or_else(|error| match held {
-            Some(held) if error.kind() == ErrorKind::AddrInUse => bind_beside(address, held, error),
-            _ => Err(error),
-        });
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("statistics: cannot listen on {address}: {e}"));
-        let socket = bound.map_err(named)?;
-        socket.set_nonblocking(true).map_err(named)?;
-        Ok(socket)
+    pub fn bind(address: &str, held: Option<&PortSocket>) -> io::Result<PortSocket> {
+        let bad = || io::Error::new(io::ErrorKind::InvalidInput, format!("{NAME}: {address} is no host:port"));
+        Port::bind(NAME, &ListenAddress::parse(address).ok_or_else(bad)?, held)
     }
 
-    /// Serves on this socket from now on, or on none. Whoever has connected to the one before is answered.
-    pub fn replace(&self, socket: Option<TcpListener>) {
-        self.socket.send_replace(socket.map(Arc::new));
-    }
-
-    /// The socket in use.
-    pub fn socket(&self) -> Option<Arc<TcpListener>> {
-        self.socket.borrow().clone()
-    }
-
-    /// Answers everyone who connects. Never returns.
+    /// Answers everyone who connects, until the port is closed for good.
     pub async fn run(&self) {
-        let mut changes = self.socket.subscribe();
-        loop {
-            let socket = changes.borrow_and_update().clone();
-            tokio::select! {
-                () = self.serve(socket.as_deref()) => {}
-                // It does not fail: the sender is ours.
-                _ = changes.changed() => {}
-            }
-            if let Some(socket) = socket {
-                self.answer_waiting(&socket);
-            }
-        }
+        self.port.run(|client, seat| self.answer(client, seat)).await;
     }
 
-    /// Accepts for ever.
-    async fn serve(&self, socket: Option<&TcpListener>) {
-        let Some(socket) = socket else { return std::future::pending().await };
-        let listener = match socket.try_clone().and_then(tokio::net::TcpListener::from_std) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "the statistics port does not work");
-                return std::future::pending().await;
-            }
-        };
-        loop {
-            // One client at a time is accepted while many are slow; accept errors (no descriptors left) wait likewise.
-            let accepted = if self.has_room() { listener.accept().await.ok() } else { None };
-            match accepted {
-                Some((client, _)) => self.answer(client),
-                None => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    }
-
-    /// Answers those whom the kernel has let in on a socket that is about to close.
-    fn answer_waiting(&self, socket: &TcpListener) {
-        while self.has_room()
-            && let Ok((client, _)) = socket.accept()
-        {
-            if let Ok(client) = client.set_nonblocking(true).and_then(|()| TcpStream::from_std(client)) {
-                self.answer(client);
-            }
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.clients.load(Relaxed) < CLIENTS
-    }
-
-    fn answer(&self, mut client: TcpStream) {
-        let (stats, clients) = (self.stats.clone(), self.clients.clone());
-        clients.fetch_add(1, Relaxed);
+    fn answer(&self, mut client: Stream, seat: Seat) {
+        let stats = self.stats.clone();
         tokio::spawn(async move {
             let text = format!("{}\n", stats.report());
             let answer = async {
@@ -122,30 +52,9 @@ impl StatsServer {
                 client.shutdown().await
             };
             let _ = tokio::time::timeout(PATIENCE, answer).await;
-            clients.fetch_sub(1, Relaxed);
+            drop(seat);
         });
     }
-}
-
-/// Binds `127.0.0.1:1` while `0.0.0.0:1` is ours, or the other way round. The kernel refuses that, unless both sockets
-/// say that they share their port; they do for this moment only, so that no other process gets a part of it by mistake.
-fn bind_beside(address: &str, held: &TcpListener, error: io::Error) -> io::Result<TcpListener> {
-    let port = held.local_addr()?.port();
-    let Some(address) = address.to_socket_addrs()?.find(|a| a.port() == port) else { return Err(error) };
-    let held = SockRef::from(held);
-    held.set_reuse_port(true)?;
-    let bind = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_reuse_port(false)?;
-        Ok(socket.into())
-    };
-    let bound = bind();
-    held.set_reuse_port(false)?;
-    bound
 }
 
 #[cfg(test)]
@@ -156,12 +65,15 @@ mod tests {
 
     use serde_json::Value;
     use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+    use tokio::sync::watch;
 
     use super::*;
-    use crate::admin::ConfigStatus;
+    use crate::admin::{ConfigStatus, Sources, Start, machine};
     use crate::config;
     use crate::discovery::Names;
     use crate::io::Budget;
+    use crate::listener::Entrances;
     use crate::local::LocalServers;
     use crate::pool::{Ground, Topology};
     use crate::telemetry::{Event, Events, What};
@@ -177,8 +89,19 @@ mod tests {
         let (pool, server, why) = ("a".to_owned(), "b".to_owned(), "c".repeat(bytes));
         let (at, what) = (SystemTime::now(), What::Ejected);
         events.record(Event { at, pool, server, what, why, since: None, until: None });
-        let status = Arc::new(ConfigStatus::new(String::new()));
-        Arc::new(Stats::new(topology, status, Arc::default(), events, Arc::new(Budget::new(1))))
+        let sources = Arc::new(Sources {
+            topology,
+            config: Arc::new(ConfigStatus::new(String::new())),
+            ready: Arc::default(),
+            events,
+            observer: Arc::default(),
+            budget: Arc::new(Budget::new(1)),
+            entrances: Entrances::default(),
+            workers: Arc::default(),
+            start: Start::now(),
+            source: machine(),
+        });
+        Arc::new(Stats::new(sources))
     }
 
     /// Runs a test beside a server.
@@ -195,9 +118,11 @@ mod tests {
 
     /// Moves the server to a free port of this address.
     fn move_to(server: &StatsServer, address: &str) -> SocketAddr {
-        let socket = StatsServer::bind(address, server.socket().as_deref()).unwrap();
-        let address = socket.local_addr().unwrap();
-        server.replace(Some(socket));
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let address = ListenAddress::Tcp { host: host.to_owned(), port: port.parse().unwrap() };
+        let socket = Port::bind(NAME, &address, server.port.socket().as_deref()).unwrap();
+        let address = socket.address().unwrap();
+        server.port.replace(Some(socket));
         address
     }
 
@@ -228,7 +153,7 @@ mod tests {
             let second = move_to(&server, "127.0.0.1:0");
             assert_closes(first).await;
             assert_answers(second).await;
-            server.replace(None);
+            server.port.replace(None);
             assert_closes(second).await;
             assert_answers(move_to(&server, "127.0.0.1:0")).await;
         });
@@ -256,7 +181,7 @@ mod tests {
             let address = move_to(&server, "127.0.0.1:0");
             let mut client = TcpStream::connect(address).await.unwrap();
             assert_eq!(client.read_u8().await.unwrap(), b'{');
-            server.replace(None);
+            server.port.replace(None);
             assert_closes(address).await;
             let text = rest(&mut client).await;
             assert!(text.len() > MUCH && text.ends_with("}\n"));
@@ -270,7 +195,7 @@ mod tests {
             // From here to the first wait for an answer the server does not run: it accepts nobody before the port closes.
             tokio::task::yield_now().await;
             let clients: Vec<_> = (0..5).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-            server.replace(None);
+            server.port.replace(None);
             for client in clients {
                 client.set_nonblocking(true).unwrap();
                 let text = rest(&mut TcpStream::from_std(client).unwrap()).await;
@@ -281,13 +206,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_bound_is_named() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
+        let any = ListenAddress::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+        let (taken, other) = (Port::bind(NAME, &any, None).unwrap(), Port::bind(NAME, &any, None).unwrap());
+        let address = taken.address().unwrap();
         for held in [None, Some(&other)] {
-            let error = StatsServer::bind(&address.to_string(), held).unwrap_err();
+            let error = StatsServer::bind(&address.to_string(), held).err().unwrap();
             let text = format!("statistics: cannot listen on {address}: Address already in use (os error 98)");
             assert_eq!(error.to_string(), text);
+            assert!(
+                StatsServer::bind("nowhere", held)
+                    .is_err_and(|e| e.to_string() == "statistics: nowhere is no host:port")
+            );
         }
     }
 }

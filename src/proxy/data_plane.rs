@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 
 use super::process::PidFile;
 use super::succession::{self, Arrival, Succession, Who, announce, await_word, welcome};
+use crate::admin::{PortSocket, ReloadOrder, Reloaded};
 use crate::listener::{Prepared, to_the_idlest};
-use crate::reload::{self, Live, Reloader, Watch};
+use crate::reload::{self, Live, Outcome, Reloader, Watch};
 use crate::session::Common;
 use crate::upgrade::Predecessor;
-use crate::worker::{Bell, Plan, Worker};
+use crate::worker::{Bell, Plan, Vitals, Worker};
 
 /// What the data plane is told to do.
 pub(super) enum Order {
@@ -40,9 +41,14 @@ pub(super) struct Start {
     pub common: Arc<Common>,
     /// Filled in when the workers have started.
     pub bells: Arc<OnceLock<Vec<Bell>>>,
+    pub vitals: Arc<OnceLock<Vec<Vitals>>>,
     /// `None`: there is nothing to read anew.
     pub reloader: Option<Reloader>,
     pub orders: mpsc::Receiver<Order>,
+    /// Of the admin port.
+    pub reloads: mpsc::Receiver<ReloadOrder>,
+    /// Where operators come to as soon as clients may.
+    pub admin_socket: Option<PortSocket>,
     pub banner: Option<String>,
     pub succession: Succession,
     /// The process whose place this one takes.
@@ -59,6 +65,7 @@ struct Running {
     reloader: Option<Reloader>,
     watch: Option<Watch>,
     orders: mpsc::Receiver<Order>,
+    reloads: mpsc::Receiver<ReloadOrder>,
     arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
     succession: Succession,
     ready: Arc<AtomicBool>,
@@ -81,8 +88,8 @@ impl Drop for Running {
 
 impl Start {
     async fn start(self) -> Running {
-        let Self { mut live, listeners, common, bells, reloader, orders, banner, .. } = self;
-        let Self { succession, predecessor, pid_file, ready, .. } = self;
+        let Self { mut live, listeners, common, bells, vitals, reloader, .. } = self;
+        let Self { orders, reloads, admin_socket, banner, succession, predecessor, pid_file, ready, .. } = self;
         match start_workers(&mut live, &common) {
             Ok(threads) => drop(tokio::task::spawn_blocking(move || join(threads))),
             Err(error) => {
@@ -93,6 +100,7 @@ impl Start {
             }
         }
         let _ = bells.set(live.workers.iter().map(Worker::bell).collect());
+        let _ = vitals.set(live.workers.iter().map(Worker::vitals).collect());
         // For what has happened before there were any.
         (live.ground.notify)();
         let predecessor = match predecessor {
@@ -100,6 +108,10 @@ impl Start {
             None => None,
         };
         live.listeners.apply(listeners, &live.hand_over);
+        let admin = live.topology.borrow().settings.admin.listen.clone();
+        if let (Some(socket), Some(listen)) = (admin_socket, admin) {
+            live.admin.port.take_over(socket, &listen);
+        }
         if let (Some(file), true) = (pid_file, predecessor.is_some())
             && let Err(error) = file.write()
         {
@@ -108,7 +120,7 @@ impl Start {
         let arrivals = predecessor.map(announce);
         say_ready(&live, banner);
         let watch = reloader.as_ref().map(|reloader| Watch::new(reloader.sources()));
-        Running { live, reloader, watch, orders, arrivals, succession, ready }
+        Running { live, reloader, watch, orders, reloads, arrivals, succession, ready }
     }
 }
 
@@ -118,7 +130,7 @@ impl Running {
         loop {
             tokio::select! {
                 order = self.orders.recv() => match order {
-                    Some(Order::Reload) => self.reload(true).await,
+                    Some(Order::Reload) => drop(self.reload(true).await),
                     Some(Order::Upgrade(who)) if !self.ready.load(Relaxed) => who.refuse_late(),
                     Some(Order::Upgrade(who)) if self.takes_over() => {
                         succession::refuse(&self.live, who, "the sessions of the process before are still arriving");
@@ -128,8 +140,13 @@ impl Running {
                     },
                     None => return,
                 },
+                Some(asker) = self.reloads.recv() => {
+                    let outcome = self.reload(true).await;
+                    // Whoever asked may have gone.
+                    let _ = asker.send(outcome);
+                }
                 arrival = next(&mut self.arrivals) => welcome(&self.live, arrival),
-                () = changed(&mut self.watch) => self.reload(false).await,
+                () = changed(&mut self.watch) => drop(self.reload(false).await),
             }
         }
     }
@@ -139,13 +156,19 @@ impl Running {
         self.arrivals.as_ref().is_some_and(|arrivals| !arrivals.is_closed() || !arrivals.is_empty())
     }
 
-    async fn reload(&mut self, asked: bool) {
+    async fn reload(&mut self, asked: bool) -> Reloaded {
         let Some(reloader) = &mut self.reloader else {
-            return tracing::info!("not started with a configuration file, so there is nothing to read anew");
+            tracing::info!("not started with a configuration file, so there is nothing to read anew");
+            return Reloaded::NoFile;
         };
-        reloader.reload(&mut self.live, asked).await;
+        let outcome = reloader.reload(&mut self.live, asked).await;
         if let Some(watch) = &mut self.watch {
             watch.follow(reloader.sources());
+        }
+        match outcome {
+            Outcome::Changed(summary) => Reloaded::Changed(summary),
+            Outcome::Same => Reloaded::Same,
+            Outcome::Failed(problems) => Reloaded::Failed(problems),
         }
     }
 }

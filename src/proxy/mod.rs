@@ -6,6 +6,7 @@
 //!                                                 ├─ monitor: probes
 //!                                                 ├─ statistics port
 //!                                                 └─ signals
+//!   admin port: a thread beside all that, to the end of the process
 //! ```
 //! At the end pingora drops the services' tasks; with the data plane's its listeners close, and the workers are told to
 //! drain. A blocking task joins the workers, and pingora waits for it.
@@ -17,7 +18,6 @@ mod signals;
 mod succession;
 
 use std::io;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -26,7 +26,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{ConfigStatus, ServiceManager, Stats, StatsServer};
+use crate::admin::{self, AdminServer, App, ConfigStatus, PortSocket, ServiceManager, Sources, Stats, StatsServer};
 use crate::config::{Loaded, LogSettings, Settings};
 use crate::discovery::Names;
 use crate::listener::{Inherited, Listeners, Prepared, Wanted, to_the_idlest};
@@ -86,7 +86,8 @@ pub fn run(loaded: Loaded, mut process: Process) -> io::Result<()> {
 struct Prelude {
     listeners: Listeners,
     bound: Prepared,
-    stats_socket: Option<TcpListener>,
+    stats_socket: Option<PortSocket>,
+    admin_socket: Option<PortSocket>,
     log: Log,
     pid_file: Option<Arc<PidFile>>,
     succession: Succession,
@@ -110,6 +111,11 @@ impl Prelude {
         // Before the fork, so that a log file that cannot be opened is said where someone reads it.
         let LogSettings { file, level, format } = settings.log.clone();
         let log = Log::start(file, level, log_format(format))?;
+        // After the log: it may have something to say.
+        let admin_socket = match settings.admin.listen.as_ref().and_then(|at| heritage.admin(at)) {
+            Some(socket) => Some(socket),
+            None => AdminServer::bind(&settings.admin, None)?,
+        };
         if process.daemonize {
             process::daemonize()?;
         }
@@ -118,17 +124,18 @@ impl Prelude {
             file.write()?;
         }
         let ejected = heritage.ejected;
-        Ok(Self { listeners, bound, stats_socket, log, pid_file, succession, ejected })
+        Ok(Self { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected })
     }
 }
 
 fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option<Predecessor>) -> io::Result<()> {
     let settings = Arc::new(loaded.settings.clone());
-    let Prelude { listeners, bound, stats_socket, log, pid_file, succession, ejected } = prelude;
+    let Prelude { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected } = prelude;
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let bells = Arc::new(OnceLock::new());
     let ground = Arc::new(ground(&settings, &bells, process.give_back));
+    ground.observer.apply(&settings.observe);
     let topology =
         Topology::first(settings.clone(), &ground).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
     condemn(&topology, &ejected);
@@ -138,9 +145,24 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
     let (status, manager) =
         (Arc::new(ConfigStatus::new(loaded.hash().to_owned())), Arc::new(ServiceManager::from_environment()));
     let (events, budget) = (ground.events.clone(), common.budget.clone());
-    let stats = Stats::new(topology.subscribe(), status.clone(), ready.clone(), events.clone(), budget.clone());
-    let stats = Arc::new(StatsServer::new(Arc::new(stats)));
-    stats.replace(stats_socket);
+    let vitals = Arc::new(OnceLock::new());
+    let sources = Arc::new(Sources {
+        topology: topology.subscribe(),
+        config: status.clone(),
+        ready: ready.clone(),
+        events: events.clone(),
+        observer: ground.observer.clone(),
+        budget: budget.clone(),
+        entrances: listeners.entrances(),
+        workers: vitals.clone(),
+        start: admin::Start::now(),
+        source: admin::machine(),
+    });
+    let (reload, reloads) = mpsc::channel(ORDERS);
+    let admin = Arc::new(AdminServer::new(App { sources: sources.clone(), log: log.clone(), reload }));
+    let admin_thread = admin.start()?;
+    let stats = Arc::new(StatsServer::new(Arc::new(Stats::new(sources))));
+    stats.port.replace(stats_socket);
 
     let (orders, ordered) = mpsc::channel(ORDERS);
     let ends = EndsBy {
@@ -157,8 +179,19 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
     server.add_service(Watching(Some(Monitor::new(topology.subscribe()))));
     let workers = Vec::new();
     let hand_over = to_the_idlest(Vec::new());
-    let live =
-        Live { ground: ground.clone(), topology, workers, hand_over, listeners, budget, log, stats, status, manager };
+    let live = Live {
+        ground: ground.clone(),
+        topology,
+        workers,
+        hand_over,
+        listeners,
+        budget,
+        log,
+        stats,
+        admin: admin.clone(),
+        status,
+        manager,
+    };
     let reloader = process.load.map(|load| Reloader::new(load, &loaded));
     let door = open_door(orders, &succession);
     let banner = process.banner;
@@ -168,8 +201,11 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
         listeners: bound,
         common,
         bells,
+        vitals,
         reloader,
         orders: ordered,
+        reloads,
+        admin_socket,
         banner,
         succession,
         predecessor,
@@ -178,6 +214,9 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
     };
     server.add_service(DataPlane { start: Some(start) });
     server.run(RunArgs { shutdown_signal: Box::new(end) });
+    admin.port.end();
+    // A panic there was said.
+    let _ = admin_thread.join();
     // In-process servers outlive the last worker.
     drop((door, ground, pid_file));
     Ok(())

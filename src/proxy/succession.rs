@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc as blocking;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, mpsc};
 
 use super::data_plane::Order;
-use crate::config::{Protocol, ServerSettings};
+use crate::admin::PortSocket;
+use crate::config::{ListenAddress, Protocol, ServerSettings};
 use crate::listener::Inherited;
 use crate::pool::{PoolId, SharedPool, Topology};
 use crate::reload::Live;
@@ -25,6 +27,8 @@ use crate::worker::Socket;
 
 /// What the statistics' socket is called on its way; listeners go by their addresses.
 const STATISTICS: &str = "statistics ";
+/// The same of the admin port.
+const ADMIN: &str = "admin ";
 
 /// More clients than come to the old process while the new one starts: both number theirs.
 const CLIENTS_MEANWHILE: u64 = 1 << 20;
@@ -65,7 +69,8 @@ impl Who {
 #[derive(Default)]
 pub(super) struct Heritage {
     pub listeners: Inherited,
-    pub statistics: Option<(String, std::net::TcpListener)>,
+    /// Of statistics and admin port, by what they are called.
+    ports: Vec<(String, OwnedFd)>,
     pub last_client: u64,
     pub ejected: Vec<Ejected>,
 }
@@ -73,20 +78,30 @@ pub(super) struct Heritage {
 impl Heritage {
     pub fn of(predecessor: &mut Predecessor) -> io::Result<Self> {
         let all = predecessor.sockets()?;
-        let (statistics, listeners): (Vec<_>, Vec<_>) =
-            all.sockets.into_iter().partition(|(address, _)| address.starts_with(STATISTICS));
-        let statistics = statistics.into_iter().next();
+        let is_port = |name: &str| name.starts_with(STATISTICS) || name.starts_with(ADMIN);
+        let (ports, listeners): (Vec<_>, Vec<_>) = all.sockets.into_iter().partition(|(name, _)| is_port(name));
         Ok(Self {
             listeners: Inherited::new(listeners),
-            statistics: statistics.map(|(address, socket)| (address[STATISTICS.len()..].to_owned(), socket.into())),
+            ports,
             last_client: all.estate.last_client + CLIENTS_MEANWHILE,
             ejected: all.estate.ejected,
         })
     }
 
     /// The socket of the statistics, if it is at this address.
-    pub fn statistics(&mut self, wanted: &str) -> Option<std::net::TcpListener> {
-        self.statistics.take_if(|(address, _)| address == wanted).map(|(_, socket)| socket)
+    pub fn statistics(&mut self, wanted: &str) -> Option<PortSocket> {
+        let listen = ListenAddress::parse(wanted)?;
+        PortSocket::adopt(self.port(&format!("{STATISTICS}{wanted}"))?, &listen)
+    }
+
+    /// The socket of the admin port, if it is at this address.
+    pub fn admin(&mut self, wanted: &ListenAddress) -> Option<PortSocket> {
+        PortSocket::adopt(self.port(&format!("{ADMIN}{wanted}"))?, wanted)
+    }
+
+    fn port(&mut self, name: &str) -> Option<OwnedFd> {
+        let index = self.ports.iter().position(|(known, _)| known == name)?;
+        Some(self.ports.swap_remove(index).1)
     }
 }
 
@@ -194,7 +209,8 @@ impl Succession {
         let said = format!("process {pid} serves; {sessions} sessions are moving");
         live.ground.events.record(Event::of_process(What::Upgraded, said.clone()));
         live.manager.main_pid(pid);
-        live.stats.replace(None);
+        live.stats.port.leave();
+        live.admin.port.leave();
         // What has come here already is served here first.
         live.listeners.stop(true);
         let (departure, departures) = blocking::channel();
@@ -238,9 +254,16 @@ pub(super) fn refuse(live: &Live, who: Who, why: &str) {
 fn ejected(topology: &Topology) -> Vec<Ejected> {
     let of_pool = |pool: &Arc<SharedPool>| {
         let (settings, ejected) = (pool.settings.clone(), pool.health.ejected());
-        ejected.into_iter().filter_map(move |(server, why)| {
-            let address = settings.servers.iter().find(|known| known.name == server)?.address.to_string();
-            Some(Ejected { pool: settings.name.clone(), server, address, why })
+        ejected.into_iter().filter_map(move |(server, report)| {
+            let known = settings.servers.get(server)?;
+            let left = report.until.map(|until| until.saturating_duration_since(Instant::now()));
+            Some(Ejected {
+                pool: settings.name.clone(),
+                server: known.name.clone(),
+                address: known.address.to_string(),
+                why: report.why,
+                by_hand_for: left.filter(|_| report.wanted).and_then(|left| left.as_millis().try_into().ok()),
+            })
         })
     };
     topology.pools.iter().flat_map(of_pool).take(MOST_EJECTED).collect()
@@ -249,11 +272,14 @@ fn ejected(topology: &Topology) -> Vec<Ejected> {
 /// Ejects the servers that the process before had ejected, so that no client has to find out anew, and that nothing which
 /// is to be emptied before its return comes back by the way.
 pub(super) fn condemn(topology: &Topology, ejected: &[Ejected]) {
-    for Ejected { pool, server, address, why } in ejected {
+    for Ejected { pool, server, address, why, by_hand_for } in ejected {
         let pool = topology.pools.iter().find(|known| known.settings.name == *pool);
         let is_it = |known: &&ServerSettings| known.name == *server && known.address.to_string() == *address;
-        if let Some((pool, server)) = pool.and_then(|pool| Some((pool, pool.settings.servers.iter().find(is_it)?))) {
-            pool.health.condemn(&server.name, why);
+        let found = pool.and_then(|pool| Some((pool, pool.settings.servers.iter().position(|known| is_it(&known))?)));
+        match (found, by_hand_for) {
+            (Some((pool, server)), Some(left)) => pool.health.eject_by_hand(server, Some(Duration::from_millis(*left))),
+            (Some((pool, server)), None) => pool.health.condemn(server, why),
+            (None, _) => {}
         }
     }
 }
@@ -261,9 +287,12 @@ pub(super) fn condemn(topology: &Topology, ejected: &[Ejected]) {
 /// All that clients and operators come to.
 fn sockets(live: &Live) -> io::Result<Vec<(String, OwnedFd)>> {
     let mut sockets = live.listeners.sockets()?;
-    let address = live.topology.borrow().settings.stats_listen.clone();
-    if let (Some(socket), Some(address)) = (live.stats.socket(), address) {
-        sockets.push((format!("{STATISTICS}{address}"), socket.try_clone()?.into()));
+    let settings = live.topology.borrow().settings.clone();
+    if let (Some(socket), Some(address)) = (live.stats.port.duplicate()?, &settings.stats_listen) {
+        sockets.push((format!("{STATISTICS}{address}"), socket));
+    }
+    if let (Some(socket), Some(address)) = (live.admin.port.duplicate()?, &settings.admin.listen) {
+        sockets.push((format!("{ADMIN}{address}"), socket));
     }
     Ok(sockets)
 }

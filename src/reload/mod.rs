@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch as published};
 
-use crate::admin::{ConfigStatus, ServiceManager, StatsServer};
+use crate::admin::{AdminServer, ConfigStatus, PortSocket, ServiceManager, StatsServer};
 use crate::config::{ConfigErrors, Loaded, LogFormat, LogSettings, Settings};
 use crate::io::Budget;
 use crate::listener::{HandOver, Inherited, Listeners, Prepared, Wanted};
@@ -46,6 +46,7 @@ pub struct Live {
     pub budget: Arc<Budget>,
     pub log: Log,
     pub stats: Arc<StatsServer>,
+    pub admin: Arc<AdminServer>,
     pub status: Arc<ConfigStatus>,
     pub manager: Arc<ServiceManager>,
 }
@@ -76,8 +77,9 @@ struct Ready {
     topology: Arc<Topology>,
     listeners: Prepared,
     log: PreparedLog,
-    /// `None`: stays as it is.
-    stats: Option<Option<std::net::TcpListener>>,
+    /// `None`: stays as it is, here and below.
+    stats: Option<Option<PortSocket>>,
+    admin: Option<Option<PortSocket>>,
 }
 
 impl Reloader {
@@ -210,44 +212,57 @@ async fn prepare(live: &Live, before: &Arc<Topology>, settings: Arc<Settings>) -
     // New names are asked for where they will be.
     live.ground.names.ask(settings.resolver);
     live.ground.names.settled(RESOLVING).await;
-    let (log, stats, old, new) = (live.log.clone(), live.stats.clone(), before.settings.clone(), settings);
+    let (log, ports) = (live.log.clone(), (live.stats.clone(), live.admin.clone()));
+    let (old, new) = (before.settings.clone(), settings);
     let (mut listens, bound) =
         (wanted(&topology), live.listeners.addresses().map(str::to_owned).collect::<HashSet<_>>());
     let opened = aside(move || {
         listens.iter_mut().filter(|wanted| !bound.contains(&wanted.listen.to_string())).for_each(Wanted::resolve);
         let LogSettings { file, level, format } = new.log.clone();
-        (listens, log.prepare(file, level, log_format(format)), bind_stats(&stats, &old, &new))
+        let (stats, admin) = (bind_stats(&ports.0, &old, &new), bind_admin(&ports.1, &old, &new));
+        (listens, log.prepare(file, level, log_format(format)), stats, admin)
     });
-    let (listens, log, stats) = opened.await.map_err(|error| error.to_string())?;
+    let (listens, log, stats, admin) = opened.await.map_err(|error| error.to_string())?;
     let mut problems = Vec::new();
     let listeners = live.listeners.prepare(listens, &mut Inherited::default());
     let listeners = listeners.map_err(|errors| problems.extend(errors)).ok();
     let log = log.map_err(|error| problems.push(error)).ok();
     let stats = stats.map_err(|error| problems.push(error)).ok();
-    match (listeners, log, stats) {
-        (Some(listeners), Some(log), Some(stats)) => Ok(Ready { topology, listeners, log, stats }),
+    let admin = admin.map_err(|error| problems.push(error)).ok();
+    match (listeners, log, stats, admin) {
+        (Some(listeners), Some(log), Some(stats), Some(admin)) => Ok(Ready { topology, listeners, log, stats, admin }),
         _ => Err(problems.iter().map(io::Error::to_string).collect::<Vec<_>>().join("\n")),
     }
 }
 
-fn bind_stats(
-    stats: &StatsServer,
-    before: &Settings,
-    settings: &Settings,
-) -> io::Result<Option<Option<std::net::TcpListener>>> {
+fn bind_stats(stats: &StatsServer, before: &Settings, settings: &Settings) -> io::Result<Option<Option<PortSocket>>> {
     if before.stats_listen == settings.stats_listen {
         return Ok(None);
     }
-    let held = stats.socket();
+    let held = stats.port.socket();
     let bind = |address: &String| StatsServer::bind(address, held.as_deref());
     settings.stats_listen.as_ref().map(bind).transpose().map(Some)
 }
 
+/// A port that could not be had at the start is tried again at each change.
+fn bind_admin(admin: &AdminServer, before: &Settings, settings: &Settings) -> io::Result<Option<Option<PortSocket>>> {
+    let held = admin.port.socket();
+    let missing = settings.admin.listen.is_some() && held.is_none();
+    if before.admin.listen == settings.admin.listen && !missing {
+        return Ok(None);
+    }
+    AdminServer::bind(&settings.admin, held.as_deref()).map(Some)
+}
+
 /// Puts all of it in force. It cannot fail.
 fn publish(live: &mut Live, before: &Topology, ready: Ready) {
-    let Ready { topology, listeners, log, stats } = ready;
+    let Ready { topology, listeners, log, stats, admin } = ready;
     let settings = &topology.settings;
     live.log.apply(log);
+    live.ground.observer.apply(&settings.observe);
+    if !settings.observe.hot_keys {
+        topology.pools.iter().flat_map(|pool| &pool.hot_keys).for_each(|keys| keys.clear());
+    }
     live.budget.set_limit(settings.session_limits.max_buffered_bytes);
     topology.take_over(before);
     for worker in &live.workers {
@@ -257,7 +272,10 @@ fn publish(live: &mut Live, before: &Topology, ready: Ready) {
     // After the workers were told: the first client of a new pool finds it there.
     live.listeners.apply(listeners, &live.hand_over);
     if let Some(stats) = stats {
-        live.stats.replace(stats);
+        live.stats.port.replace(stats);
+    }
+    if let Some(admin) = admin {
+        live.admin.port.replace(admin);
     }
 }
 

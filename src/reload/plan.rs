@@ -145,6 +145,11 @@ impl Plan {
         let matched = match_pools(&old.pools, &new.pools);
         let (needs_restart, settings) =
             changes(old.rows(), new.rows()).into_iter().partition(|change| NEEDS_RESTART.contains(&change.key));
+        let mut settings: Vec<Change> = settings;
+        if old.admin.token != new.admin.token && settings.iter().all(|change| change.key != "admin.token") {
+            // Another token, which looks the same.
+            settings.push(Change { key: "admin.token", before: "***".to_owned(), after: "***".to_owned() });
+        }
         let mut plan = Self { settings, needs_restart, listeners: listeners(old, new, &matched), ..Self::default() };
         for (pool, index) in new.pools.iter().zip(&matched) {
             match index.map(|index| &old.pools[index]) {

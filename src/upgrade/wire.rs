@@ -101,6 +101,9 @@ pub struct Ejected {
     pub server: String,
     pub address: String,
     pub why: String,
+    /// An operator wants it so for as many milliseconds more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand_for: Option<u64>,
 }
 
 impl Message {

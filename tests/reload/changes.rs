@@ -42,10 +42,11 @@ pub struct Changes<'a> {
 const MOST_EXTRA: usize = 3;
 
 /// Keys of a pool that move nothing, with what they may be; an empty value is the default.
-const HARMLESS: [(&str, &[&str]); 11] = [
+const HARMLESS: [(&str, &[&str]); 12] = [
     ("server_connections", &["", "1", "2", "3"]),
     ("timeout", &["10s", "8s", "0"]),
     ("slow_timeout", &["", "12s"]),
+    ("slowlog_threshold", &["", "0", "1ms"]),
     ("connect_timeout", &["5s", "6s"]),
     ("max_reconnect_delay", &["", "100ms", "2s"]),
     ("retry_budget_percent", &["", "0", "50"]),

@@ -23,7 +23,7 @@ const SERVERS: usize = 4;
 const KEYS: usize = 500;
 
 /// Two files, between which servers come and go, change weights and addresses, in both pools.
-fn texts(stats: &str, ports: &[Port], servers: &[Vec<Server>; 2]) -> [String; 2] {
+fn texts(admin: &str, ports: &[Port], servers: &[Vec<Server>; 2]) -> [String; 2] {
     let pool = |index: usize, second: bool| {
         let entry = |at: usize, weight: usize, name: &str| {
             let address = servers[index][at].socket_address();
@@ -37,7 +37,7 @@ fn texts(stats: &str, ports: &[Port], servers: &[Vec<Server>; 2]) -> [String; 2]
         let keys = format!("    listen: {address}\n    protocol: {name}\n    hash: murmur\n    timeout: 10s\n");
         format!("  {name}:\n{keys}    servers:\n{}", list.concat())
     };
-    let text = |second| format!("workers: 2\nadmin:\n  stats: {stats}\npools:\n{}{}", pool(0, second), pool(1, second));
+    let text = |second| format!("workers: 2\n{admin}pools:\n{}{}", pool(0, second), pool(1, second));
     [text(false), text(true)]
 }
 
@@ -93,10 +93,10 @@ fn requests_are_as_quick_while_the_topology_changes() {
     let addresses = ports.each_ref().map(|port| Address::Tcp(port.address()));
     let proxy = Outrigger::start_text(
         crate::support::How::default(),
-        |stats| texts(stats, &ports, &servers)[0].clone(),
+        |admin| texts(admin, &ports, &servers)[0].clone(),
         addresses.to_vec(),
     );
-    let texts = texts(&proxy.stats_address().to_string(), &ports, &servers);
+    let texts = texts(&proxy.admin_block(), &ports, &servers);
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..2 * CLIENTS)
         .map(|number| {

@@ -87,8 +87,8 @@ impl Conf {
         self.pools.iter().find(|pool| pool.identity == identity)
     }
 
-    pub fn text(&self, ground: &Ground, stats: &str) -> String {
-        let mut text = format!("workers: 2\nadmin:\n  stats: {stats}\n");
+    pub fn text(&self, ground: &Ground, admin: &str) -> String {
+        let mut text = format!("workers: 2\n{admin}");
         self.globals.iter().for_each(|(key, value)| text += &format!("{key}: {value}\n"));
         if !self.limits.is_empty() {
             text += "limits:\n";
@@ -119,7 +119,9 @@ impl Conf {
 
     /// Where its pools are and put their keys. `before`: of another one, whose pools may be the same.
     pub fn view(&self, ground: &Ground, before: Option<&(Self, Arc<View>)>) -> View {
-        let settings = config::parse("test", &self.text(ground, "off")).unwrap_or_else(|e| panic!("{e}")).settings;
+        let settings = config::parse("test", &self.text(ground, "admin: {listen: off, stats: off}\n"))
+            .unwrap_or_else(|e| panic!("{e}"))
+            .settings;
         let view = |pool: &PoolConf| {
             let same = before.filter(|(conf, _)| conf.pool(pool.identity) == Some(pool));
             if let Some(same) = same.and_then(|(_, view)| view.pools.get(&pool.identity)) {

@@ -97,7 +97,7 @@ impl Scene {
         let view = Arc::new(conf.view(&ground, None));
         let listens = conf.pools.iter().map(|pool| ground.addresses[pool.at].clone()).collect();
         let mut proxy =
-            Outrigger::start_text(crate::support::How::default(), |stats| conf.text(&ground, stats), listens);
+            Outrigger::start_text(crate::support::How::default(), |admin| conf.text(&ground, admin), listens);
         ANNOUNCED.iter().for_each(|text| proxy.announce(text));
         let file = ConfigFile::at(proxy.file("outrigger.yml"));
         let sea = Arc::new(Sea::new(ground, Timeline::new(view.clone())));
@@ -139,7 +139,7 @@ impl Scene {
     }
 
     pub fn text(&self, conf: &Conf) -> String {
-        conf.text(&self.sea.ground, &self.proxy.stats_address().to_string())
+        conf.text(&self.sea.ground, &self.proxy.admin_block())
     }
 
     /// Some random changes at once, such that nobody can doubt which pool is which; what they are.

@@ -51,8 +51,8 @@ impl Change {
 }
 
 /// The `number`-th file.
-fn text(stats: &str, ports: &[Port], change: Change, number: usize) -> String {
-    let mut text = format!("workers: 1\nadmin:\n  stats: {stats}\npools:\n");
+fn text(admin: &str, ports: &[Port], change: Change, number: usize) -> String {
+    let mut text = format!("workers: 1\n{admin}pools:\n");
     for (pool, port) in ports.iter().enumerate() {
         let changes = !number.is_multiple_of(2);
         let timeout = if changes && matches!(change, Change::Limits) { 500 } else { 400 };
@@ -161,8 +161,8 @@ fn a_large_configuration_changes_without_a_pause() {
     let ports: Vec<Port> = (0..POOLS).map(|_| Port::reserve()).collect();
     let listens = ports.iter().map(|port| Address::Tcp(port.address())).collect();
     let proxy =
-        Outrigger::start_text(crate::support::How::default(), |stats| text(stats, &ports, Change::Nothing, 0), listens);
-    let stats = proxy.stats_address().to_string();
+        Outrigger::start_text(crate::support::How::default(), |admin| text(admin, &ports, Change::Nothing, 0), listens);
+    let admin = proxy.admin_block();
     let _idle: Vec<Client> = (0..IDLE).map(|number| proxy.client_of(number % POOLS)).collect();
     let mut client = proxy.client();
     assert_eq!(client.ask("PING"), "+PONG");
@@ -179,7 +179,7 @@ fn a_large_configuration_changes_without_a_pause() {
         let (mut times, mut seen) = (Vec::new(), Vec::new());
         for number in 1..=reloads {
             // Writing it is not to disturb the client.
-            fs::write(proxy.file("outrigger.yml"), text(&stats, &ports, change, number)).unwrap();
+            fs::write(proxy.file("outrigger.yml"), text(&admin, &ports, change, number)).unwrap();
             let before = generation();
             let (one, ()) = ping_pong(&mut client, &schedstat, || {
                 if matches!(change, Change::Nothing) {

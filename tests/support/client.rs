@@ -138,6 +138,12 @@ impl Client {
         self.expect(reply);
     }
 
+    /// So many bytes, whatever they are.
+    #[track_caller]
+    pub fn skip(&mut self, len: usize) {
+        self.try_bytes(len).unwrap();
+    }
+
     /// The proxy closes; not a byte comes before.
     #[track_caller]
     pub fn expect_closed(&mut self) {

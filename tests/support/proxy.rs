@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::client::{Address, Client};
+use super::http::{Response, http};
 use super::process::{Port, Process, eventually};
 use super::servers::Server;
 
@@ -66,6 +67,14 @@ fn entries(servers: &[Server]) -> Vec<String> {
     servers.iter().map(Server::entry).collect()
 }
 
+fn admin_block(admin: &Address, stats: &Port) -> String {
+    let listen = match admin {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => path.display().to_string(),
+    };
+    format!("admin:\n  listen: {listen}\n  stats: {}\n", stats.address())
+}
+
 /// How the proxy is started, where that is not as usual.
 #[derive(Default)]
 pub struct How {
@@ -74,6 +83,10 @@ pub struct How {
     /// More arguments.
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// Where the admin port is; `None`: at a port of its own.
+    pub admin: Option<Address>,
+    /// More lines below `admin:`.
+    pub admin_keys: String,
 }
 
 /// A running proxy. When it ends, its log must not hold a warning or an error that the test did not announce. After an
@@ -85,6 +98,8 @@ pub struct Outrigger {
     pools: Vec<Pool>,
     folder: TempDir,
     stats: Port,
+    admin: Address,
+    _admin_port: Port,
     announced: Vec<String>,
 }
 
@@ -101,24 +116,34 @@ impl Outrigger {
     pub fn start_as(how: How, globals: &str, pools: impl IntoIterator<Item = Pool>) -> Self {
         let pools: Vec<Pool> = pools.into_iter().collect();
         let all: String = pools.iter().map(|pool| pool.text.as_str()).collect();
-        let text = |stats: &str| format!("{globals}\nadmin:\n  stats: {stats}\npools:\n{all}");
+        let text = |admin: &str| format!("{globals}\n{admin}pools:\n{all}");
         let mut proxy = Self::start_text(how, text, pools.iter().map(|pool| pool.listens.clone()).collect());
         proxy.pools = pools;
         proxy
     }
 
-    /// With a whole configuration, which is given the address of the statistics; its pools listen there.
+    /// With a whole configuration, which is given the block `admin:`; its pools listen there.
     pub fn start_text(how: How, text: impl FnOnce(&str) -> String, listens: Vec<Address>) -> Self {
         let pools: Vec<Pool> =
             listens.into_iter().map(|listens| Pool { text: String::new(), listens, _port: None }).collect();
         let folder = tempfile::tempdir().unwrap();
-        let stats = Port::reserve();
+        let (stats, admin_port) = (Port::reserve(), Port::reserve());
+        let admin = how.admin.unwrap_or(Address::Tcp(admin_port.address()));
         let file = folder.path().join("outrigger.yml");
-        std::fs::write(&file, text(&stats.address().to_string())).unwrap();
+        std::fs::write(&file, text(&(admin_block(&admin, &stats) + &how.admin_keys))).unwrap();
         let mut command = Command::new(how.program.as_deref().unwrap_or(Path::new(PROGRAM)));
         command.arg("-c").arg(&file).args(how.arguments).envs(how.environment);
         let process = Process::launch(command, folder.path(), &folder.path().join("log"));
-        let mut proxy = Self { process, replaced: Vec::new(), pools, folder, stats, announced: Vec::new() };
+        let mut proxy = Self {
+            process,
+            replaced: Vec::new(),
+            pools,
+            folder,
+            stats,
+            admin,
+            _admin_port: admin_port,
+            announced: Vec::new(),
+        };
         for index in 0..proxy.pools.len() {
             let address = proxy.pools[index].listens.clone();
             eventually(&format!("the proxy at {address:?}"), || {
@@ -169,6 +194,39 @@ impl Outrigger {
 
     pub fn stats_address(&self) -> SocketAddr {
         self.stats.address()
+    }
+
+    /// The TCP address of the admin port.
+    pub fn admin_address(&self) -> SocketAddr {
+        match &self.admin {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => panic!("{} is no TCP address", path.display()),
+        }
+    }
+
+    /// `admin:` as it stands in the file.
+    pub fn admin_block(&self) -> String {
+        admin_block(&self.admin, &self.stats)
+    }
+
+    /// Asks the admin port.
+    #[track_caller]
+    pub fn http(&self, method: &str, path: &str) -> Response {
+        http(&self.admin, method, path, &[], "")
+    }
+
+    /// The same with lines of header and a body.
+    #[track_caller]
+    pub fn http_with(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
+        http(&self.admin, method, path, headers, body)
+    }
+
+    /// What a path says, in JSON.
+    #[track_caller]
+    pub fn json(&self, path: &str) -> serde_json::Value {
+        let response = self.http("GET", path);
+        assert_eq!(response.status, 200, "{path}: {}", response.body);
+        response.json()
     }
 
     /// A file of the proxy's own folder, which is its working directory.

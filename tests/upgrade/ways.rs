@@ -240,7 +240,8 @@ fn session(pid: u32) -> u32 {
 fn a_process_in_the_background_is_replaced_by_another_in_the_background() {
     let (server, port) = (echo(), Port::reserve());
     let pool = format!("{{listen: \"{}\", protocol: redis, servers: [\"{}\"]}}", port.address(), server.entry());
-    let mut proxy = Background::start(&format!("workers: 1\nadmin: {{stats: off}}\npools: {{r: {pool}}}\n"));
+    let mut proxy =
+        Background::start(&format!("workers: 1\nadmin: {{listen: off, stats: off}}\npools: {{r: {pool}}}\n"));
     let mut client = eventually("the proxy", || Address::Tcp(port.address()).connect().ok());
     assert_eq!(client.ask("GET a"), "\"a\"");
     for _ in 0..3 {
