@@ -6,7 +6,9 @@ mod check;
 mod describe;
 mod diff;
 mod explain;
+mod live;
 mod overrides;
+mod show;
 mod upgrade;
 
 use std::io::Write;
@@ -22,11 +24,12 @@ pub use banner::banner;
 pub use check::{check, test_conf};
 pub use describe::{POOL_STATS, SERVER_STATS, describe_stats};
 pub use diff::diff;
-pub use explain::{Explanation, explain};
+pub use explain::explain;
+pub use live::{Ask, View, Where, Which, ask};
 pub use upgrade::{Running, upgrade};
 
 /// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     Run(RunOptions),
     /// `-t`: twemproxy's check.
@@ -51,6 +54,8 @@ pub enum Command {
     },
     Schema,
     Upgrade(Running),
+    /// Something of a running proxy.
+    Ask(Ask),
 }
 
 /// How to run. What the flags say goes over what the file says, at every load of the file.
@@ -130,11 +135,14 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Say which server keys belong to, and why
+    /// Say which server keys belong to, and why: by a file, or as it is in a running proxy
+    #[command(mut_arg("config", |it| it.help("Configuration file, or with --live the one of the proxy [default: the embedded one]")))]
     Explain {
-        /// Configuration file [default: the embedded one]
-        #[arg(short, long, alias = "conf-file", value_name = "FILE")]
-        config: Option<PathBuf>,
+        /// Ask the running proxy: which server has the key now, and whether the usual one is ejected
+        #[arg(long)]
+        live: bool,
+        #[command(flatten)]
+        place: Where,
         /// Name of the pool
         pool: String,
         /// Keys, as clients send them
@@ -145,6 +153,8 @@ enum Action {
     Schema,
     /// Replace a running process by one of the binary as it is now; no client notices
     Upgrade(Running),
+    #[command(flatten)]
+    Ask(Ask),
 }
 
 /// Reads the arguments of this process. Help goes to standard output; a bad option is answered with the usage on
@@ -166,7 +176,11 @@ pub fn parse_from<T: Into<std::ffi::OsString> + Clone>(
         Some(Action::Run(options)) => Command::Run(options),
         Some(Action::Check { file }) => Command::Check { file },
         Some(Action::Diff { old, new, json }) => Command::Diff { old, new, json },
-        Some(Action::Explain { config, pool, keys }) => Command::Explain { config, pool, keys },
+        Some(Action::Explain { live, place, pool, keys, .. }) if live || place.admin.is_some() => {
+            Command::Ask(Ask::Explain { place, pool, keys })
+        }
+        Some(Action::Explain { place, pool, keys, .. }) => Command::Explain { config: place.config, pool, keys },
+        Some(Action::Ask(ask)) => Command::Ask(ask),
         Some(Action::Schema) => Command::Schema,
         Some(Action::Upgrade(process)) => Command::Upgrade(process),
         // In twemproxy's order.

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Explain { config, pool, keys } => cli::explain(config.as_deref(), &pool, &keys),
         Command::Schema => cli::schema(),
         Command::Upgrade(process) => cli::upgrade(&process),
+        Command::Ask(what) => cli::ask(&what),
     }
 }
 

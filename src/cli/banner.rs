@@ -17,6 +17,10 @@ pub fn banner(settings: &Settings) -> String {
         let _ = writeln!(text, "outrigger: pool {} ({protocol}, {servers}) on {}", pool.name, pool.listen);
         let _ = writeln!(text, "    try: {}", example(pool));
     }
+    if let Some(admin) = &settings.admin.listen {
+        let scheme = if matches!(admin, ListenAddress::Unix { .. }) { "" } else { "http://" };
+        let _ = writeln!(text, "outrigger: admin on {scheme}{admin}");
+    }
     if let Some(stats) = &settings.stats_listen {
         let _ = writeln!(text, "outrigger: statistics on {stats}");
     }
@@ -41,7 +45,7 @@ fn example(pool: &PoolSettings) -> String {
 }
 
 /// An address to connect to, for one to listen on.
-fn reachable(host: &str) -> &str {
+pub(super) fn reachable(host: &str) -> &str {
     match host {
         "0.0.0.0" => "127.0.0.1",
         "::" => "::1",
