@@ -4,7 +4,7 @@
 CARGO ?= cargo
 RELEASE := target/release/outrigger
 
-.PHONY: run build test chaos fuzz bench build-tools test-tools
+.PHONY: run build image test chaos fuzz bench build-tools test-tools docs
 
 ## Builds the proxy and starts it; ARGS are its arguments: make run ARGS="-c config/redis.yml"
 run: build
@@ -12,6 +12,15 @@ run: build
 
 build: build-tools
 	$(CARGO) build --release --locked
+
+## The container image, with podman, buildah or docker. IMAGE names it, ARGS go to the builder.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+IMAGE ?= outrigger:$(VERSION)
+BUILDER ?= $(firstword $(foreach name,podman buildah docker,$(shell command -v $(name))))
+image:
+	@[ -n "$(BUILDER)" ] || { echo "podman, buildah or docker is needed" >&2; exit 1; }
+	$(BUILDER) build $(if $(findstring docker,$(notdir $(BUILDER))),,--format docker) --tag $(IMAGE) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .
 
 ## Everything that CI runs.
 test: build-tools test-tools
@@ -45,4 +54,9 @@ build-tools:
 	@.ci/install cmake cc:gcc
 
 test-tools:
-	@.ci/install redis-server redis-cli:redis-tools memcached nutcracker nft:nftables ss:iproute2 ip:iproute2 unshare:util-linux
+	@.ci/install redis-server redis-cli:redis-tools memcached nutcracker nft:nftables ss:iproute2 ip:iproute2 unshare:util-linux \
+	    promtool:prometheus chromium chromedriver:chromium-driver python3
+
+## docs/metrics.md, from the program's table of metrics.
+docs: build-tools
+	OUTRIGGER_WRITE_DOCS=1 $(CARGO) test --locked --test metrics reference
