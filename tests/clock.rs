@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use outrigger::backend::{
-    Connection, Endpoint, Expect, Failure, Login, Reason, Request, Requester, Server, ServerHealth, Ticket,
+    Connection, Endpoint, Expect, Failure, Login, Reason, Records, Request, Requester, Server, ServerHealth, Ticket,
 };
 use outrigger::discovery::Host;
 use outrigger::io::{Pass, Payload, Ticker};
@@ -66,6 +66,7 @@ fn server(port: u16) -> Server {
         connect_timeout: None,
         timeout: Some(TIMEOUT),
         slow_timeout: None,
+        slowlog_threshold: None,
         max_reconnect_delay: Duration::from_secs(1),
         failure_replies: Vec::new(),
         limits: Limits::default(),
@@ -121,7 +122,12 @@ fn a_deadline_that_passes_during_a_long_pass_is_not_missed() {
     let told = runtime.block_on(async {
         let cells = Arc::new(ServerCells::default());
         let server = Arc::new(server(listener.local_addr().unwrap().port()));
-        let connection = Connection::new(server, Rc::new(Healthy), pass.clone(), cells.clone());
+        let connection = Connection::new(
+            server,
+            Rc::new(Healthy),
+            pass.clone(),
+            Records { cells: cells.clone(), ..Records::default() },
+        );
         spawn_local(connection.clone().run());
         spawn_local(watch_deadlines(connection.clone(), pass));
         connection.preconnect();

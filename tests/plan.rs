@@ -120,11 +120,12 @@ fn of_many_servers_only_those_that_change_have_a_line() {
 fn only_the_number_of_workers_needs_a_restart() {
     let pools = "pools: {p: {listen: 'h:1', servers: ['s:1']}}\n";
     let everything = "workers: 3\nadmin: {stats: 'off'}\nlog: {level: 7, file: x, format: json}\nresolver: 10.0.0.2\n\
-                      drain_timeout: 1s\npre_stop_delay: 1s\nlimits: {max_key_bytes: 100, max_session_requests: 5}\n";
+                      drain_timeout: 1s\npre_stop_delay: 1s\nlimits: {max_key_bytes: 100, max_session_requests: 5}\n\
+                      observe: {metrics: false, keys: 'off'}\n";
     let plan = between(pools, &format!("{everything}{pools}"));
     let keys: Vec<&str> = plan.needs_restart().iter().map(|change| change.key).collect();
     assert_eq!(keys, ["workers"]);
-    assert_eq!(plan.lines().iter().filter(|line| line.starts_with("~ ")).count(), 10, "{plan}");
+    assert_eq!(plan.lines().iter().filter(|line| line.starts_with("~ ")).count(), 12, "{plan}");
     let without_workers = everything.trim_start_matches("workers: 3\n");
     assert!(between(pools, &format!("{without_workers}{pools}")).needs_restart().is_empty());
 }
