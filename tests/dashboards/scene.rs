@@ -27,6 +27,14 @@ const CACHE: [&str; 11] = [
     "slowlog_threshold: 50ms",
 ];
 
+/// Both proxies have ejected the server; it has all its requests again; both have counted that it was lost.
+const AWAY: &str = "count(outrigger_server_up{server=\"cache-1\"} == 0) == 2";
+const BACK: &str = "count(outrigger_server_traffic_ratio{server=\"cache-1\"} == 1) == 2";
+const LOST: &str = "count(sum by (instance) (outrigger_server_connection_errors_total{server=\"cache-1\"}) > 0) == 2";
+
+/// How often the server dies at most.
+const MOST_DEATHS: usize = 10;
+
 pub struct Scene {
     pub prometheus: Prometheus,
     pub proxies: [Outrigger; 2],
@@ -89,16 +97,25 @@ impl Scene {
 
     /// It hangs until both have ejected it, and comes back; it dies, and comes back.
     fn lose_a_server(&mut self) {
-        let away = "count(outrigger_server_up{server=\"cache-1\"} == 0) == 2";
-        let back = "count(outrigger_server_traffic_ratio{server=\"cache-1\"} == 1) == 2";
         self.servers[0].pause();
-        self.prometheus.wait_for(away);
+        self.prometheus.wait_for(AWAY);
         self.servers[0].resume();
-        self.prometheus.wait_for(back);
+        self.prometheus.wait_for(BACK);
+        for _ in 0..MOST_DEATHS {
+            self.die();
+            if self.prometheus.values(LOST).is_ok_and(|found| !found.is_empty()) {
+                return;
+            }
+        }
+        panic!("in {MOST_DEATHS} deaths of a server no client was the first to see it");
+    }
+
+    /// Where probes alone see it and eject the server, no connection of clients is in use when it breaks.
+    fn die(&mut self) {
         self.servers[0].kill();
-        self.prometheus.wait_for(away);
+        self.prometheus.wait_for(AWAY);
         self.servers[0].restart();
-        self.prometheus.wait_for(back);
+        self.prometheus.wait_for(BACK);
     }
 
     /// One that is there again at once: requests are sent a second time.
@@ -172,7 +189,7 @@ fn ask_redis(address: &Address, ends: &AtomicBool) {
             &format!("LPUSH key:{number} a"),
             &format!("EVAL return(1) 1 key:{number}"),
             "PING",
-            "KEYS *",
+            "MONITOR",
         ] {
             client.ask(command);
         }
