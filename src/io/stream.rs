@@ -48,6 +48,33 @@ impl Stream {
         }
     }
 
+    /// Of the peer, and where it connected to: `host:port`, or the path of a unix socket and `:0`. Empty if the peer has gone.
+    pub fn addresses(&self) -> (String, String) {
+        match self {
+            Self::Tcp(s) => {
+                let text = |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |a| a.to_string());
+                (text(s.peer_addr()), text(s.local_addr()))
+            }
+            Self::Unix(s) => {
+                let own = s.local_addr().ok();
+                let path = own.as_ref().and_then(|address| address.as_pathname());
+                let text = path.map_or(String::new(), |path| path.display().to_string()) + ":0";
+                (text.clone(), text)
+            }
+        }
+    }
+
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
+    pub fn descriptor(&self) -> i32 {
+        match self {
+            Self::Tcp(s) => s.as_raw_fd(),
+            Self::Unix(s) => s.as_raw_fd(),
+        }
+    }
+
     /// TCP keepalive; a unix socket has none and needs none.
     pub fn set_keepalive(&self, on: bool) -> io::Result<()> {
         match self {
@@ -59,13 +86,9 @@ impl Stream {
     /// Bytes that were written and that the peer's kernel has not taken yet (a unix socket: the peer itself); `None`: not
     /// known.
     pub fn untaken(&self) -> Option<usize> {
-        let fd = match self {
-            Self::Tcp(s) => s.as_raw_fd(),
-            Self::Unix(s) => s.as_raw_fd(),
-        };
         let mut bytes: libc::c_int = 0;
         // SAFETY: SIOCOUTQ writes one `int`, and the descriptor is open as long as `self`.
-        let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+        let result = unsafe { libc::ioctl(self.descriptor(), libc::TIOCOUTQ, &raw mut bytes) };
         (result == 0).then_some(usize::try_from(bytes).unwrap_or(0))
     }
 

@@ -110,6 +110,14 @@ pub struct ServerCells {
     pub queue_latency: Latency,
     /// Requests that took longer than `slowlog_threshold`.
     pub slow: Counter,
+    /// Dedicated connections that a session has to itself.
+    pub dedicated_in_use: Gauge,
+    /// Those that are kept for the next one.
+    pub dedicated_idle: Gauge,
+    /// Those ever opened.
+    pub dedicated_opened: Counter,
+    /// Those that a session did not get, as there were too many.
+    pub dedicated_refused: Counter,
 }
 
 /// What one worker counts for one pool.
@@ -135,6 +143,8 @@ pub struct PoolCells {
     pub fragments: Counter,
     /// Requests that were cut into pieces.
     pub fragmented: Counter,
+    /// EVALSHA requests sent as EVAL.
+    pub scripts_sent: Counter,
     /// What clients have sent and were sent, in bytes.
     pub request_bytes: Counter,
     pub response_bytes: Counter,

@@ -76,7 +76,7 @@ label! {
         ConnectionLost = "connection_lost",
         ConnectFailed = "connect_failed",
         NotResolved = "not_resolved",
-        /// The server refused AUTH or SELECT.
+        /// The server refused AUTH, HELLO or SELECT.
         Login = "login",
         /// The server sent something that is no reply.
         ProtocolError = "protocol_error",
@@ -96,6 +96,8 @@ label! {
         Invalid = "invalid",
         /// The client has not logged in, or gave a wrong password.
         Unauthenticated = "unauthenticated",
+        /// The client's user may not do this.
+        Forbidden = "forbidden",
     }
 }
 
@@ -120,6 +122,10 @@ label! {
         Drained = "drained",
         /// It goes on in another process.
         Departed = "departed",
+        /// Another client said `CLIENT KILL`, or the client itself.
+        Killed = "killed",
+        /// Its user is not in the configuration any more.
+        UserRemoved = "user_removed",
     }
 }
 

@@ -8,19 +8,25 @@
 
 use std::sync::LazyLock;
 
+mod blocking;
 mod collections;
 mod effects;
 mod generic;
 pub mod keys;
+pub mod learnt;
 mod miss;
 mod route;
 mod server;
 mod streams;
 mod strings;
+pub mod told;
 
+pub use blocking::Blocks;
 pub use keys::KeyError;
 use keys::KeySpec;
-pub use route::{ProxyCommand, Refusal, Route, Split};
+pub use route::{
+    AclCommand, ClientCommand, FanOut, ProxyCommand, Refusal, Route, Split, Subscription, TransactionCommand,
+};
 
 use crate::telemetry::Class;
 
@@ -138,6 +144,8 @@ pub enum Group {
     Hash,
     Hyperloglog,
     List,
+    /// A module's, or a newer server's: learnt, not in the table.
+    Module,
     Pubsub,
     Scripting,
     Server,
@@ -160,6 +168,7 @@ impl Group {
             Self::Hash => ("hash", C_HASH),
             Self::Hyperloglog => ("hyperloglog", C_HYPERLOGLOG),
             Self::List => ("list", C_LIST),
+            Self::Module => ("module", 0),
             Self::Pubsub => ("pubsub", C_PUBSUB),
             Self::Scripting => ("scripting", C_SCRIPTING),
             Self::Server => ("server", 0),
@@ -178,7 +187,7 @@ impl Group {
 }
 
 /// One command or subcommand.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// In lower case; a subcommand is called `container|name`.
     pub name: &'static str,
@@ -198,6 +207,12 @@ pub struct Command {
     pub route: Route,
     /// What may follow its name, if it is a container.
     pub subcommands: &'static [Command],
+    /// It can destroy what others rely on: only where the pool's `allow_admin_commands` says so.
+    pub restricted: bool,
+    /// It may name another database than the one it works in.
+    pub names_database: bool,
+    /// One of these two, or DEBUG, of which it depends: to be looked at more closely.
+    pub guarded: bool,
     /// It may work for long; see `effects`.
     slow: bool,
     /// What it is counted as.
@@ -218,6 +233,7 @@ const fn row(
     route: Route,
 ) -> Command {
     let (deprecated, subcommands) = (None, &[] as &[Command]);
+    let names_database = effects::holds(effects::NAME_DATABASES, name);
     let (slow, more_categories, fewer_categories) = (effects::holds(effects::SLOW, name), 0, 0);
     Command {
         name,
@@ -229,6 +245,9 @@ const fn row(
         group,
         route,
         subcommands,
+        restricted: false,
+        names_database,
+        guarded: names_database || matches!(route, Route::Debug),
         slow,
         class: effects::class(group, flags),
         more_categories,
@@ -241,6 +260,13 @@ impl Command {
     const fn of(mut self, subcommands: &'static [Command]) -> Self {
         self.subcommands = subcommands;
         self.fewer_categories = self.group.facts().1;
+        self
+    }
+
+    /// For those who may destroy things.
+    const fn restricted(mut self) -> Self {
+        self.restricted = true;
+        self.guarded = true;
         self
     }
 
@@ -329,7 +355,19 @@ pub enum Resolved {
 /// Finds the command or subcommand of a request and checks the number of its arguments, in the order in which Redis does.
 #[inline]
 pub fn resolve<'a>(argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> Resolved {
-    let Some(mut command) = arg(0).and_then(lookup) else { return Resolved::Unknown };
+    match arg(0).and_then(lookup) {
+        Some(command) => resolve_within(command, argc, arg),
+        None => Resolved::Unknown,
+    }
+}
+
+/// The same for a request whose first argument is the name of this command.
+#[inline]
+pub fn resolve_within<'a>(
+    mut command: &'static Command,
+    argc: usize,
+    arg: impl Fn(usize) -> Option<&'a [u8]>,
+) -> Resolved {
     if !command.subcommands.is_empty()
         && let Some(name) = arg(1)
     {

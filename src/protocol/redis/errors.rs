@@ -23,6 +23,10 @@ pub const AUTH_WITHOUT_PASSWORD: &[u8] = b"-ERR AUTH <password> called without a
     default user. Are you sure your configuration is correct?\r\n";
 /// After HELLO with a protocol version that is not offered.
 pub const NOPROTO: &[u8] = b"-NOPROTO unsupported protocol version\r\n";
+/// After EXEC, when a request since MULTI was refused.
+pub const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+/// After what Redis does not take within MULTI.
+pub const NOT_IN_TRANSACTION: &[u8] = b"-ERR Command not allowed inside a transaction\r\n";
 /// After arguments that no form of the command has.
 pub const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 /// After something else than a number.
@@ -58,9 +62,25 @@ pub fn unknown_subcommand(out: &mut Vec<u8>, container: &Command, subcommand: &[
     append(out, format_args!("'. Try {} HELP.\r\n", container.name.to_ascii_uppercase()));
 }
 
+/// The subcommand exists, but not with these arguments, and finds that out itself.
+pub fn subcommand_syntax(out: &mut Vec<u8>, container: &str, subcommand: &[u8]) {
+    out.extend_from_slice(b"-ERR unknown subcommand or wrong number of arguments for '");
+    write_line_text(out, as_c_string(subcommand, REPEATED));
+    append(out, format_args!("'. Try {container} HELP.\r\n"));
+}
+
 /// The command exists, but not with that many arguments.
 pub fn wrong_arity(out: &mut Vec<u8>, command: &Command) {
     append(out, format_args!("-ERR wrong number of arguments for '{}' command\r\n", command.name));
+}
+
+/// What the command is, no server could say.
+pub fn not_learnt(out: &mut Vec<u8>, name: &[u8], why: &str, pool: &str) {
+    out.extend_from_slice(b"-ERR cannot learn what '");
+    write_line_text(out, as_c_string(name, REPEATED));
+    out.extend_from_slice(b"' is: ");
+    write_line_text(out, why.as_bytes());
+    append(out, format_args!("; `commands` of pool {pool} can say\r\n"));
 }
 
 /// Redis has the command, the proxy does not offer it.
@@ -73,14 +93,15 @@ pub fn refused(out: &mut Vec<u8>, command: &Command, reason: Refusal) {
     not_supported(out, command, "", reason.text());
 }
 
-/// XREAD or XREADGROUP with BLOCK.
-pub fn refused_block(out: &mut Vec<u8>, command: &Command) {
-    not_supported(out, command, " BLOCK", Refusal::Blocking.text());
+/// Only those may use it whom the pool's settings allow to destroy what others rely on.
+pub fn restricted(out: &mut Vec<u8>, command: &Command, pool: &str) {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    append(out, format_args!("-ERR '{name}' is for administrators: pool {pool} has allow_admin_commands: false\r\n"));
 }
 
-/// EVAL and its kin with 0 keys, which could run on any server.
-pub fn refused_without_keys(out: &mut Vec<u8>, command: &Command) {
-    not_supported(out, command, " without keys", Refusal::Keyless.text());
+/// Redis has the command, and there is a reason of its own why the proxy does not offer it.
+pub fn refused_for(out: &mut Vec<u8>, command: &Command, why: &str) {
+    not_supported(out, command, "", why);
 }
 
 /// `'CLIENT KILL' is not supported by Outrigger: why`.
@@ -100,6 +121,61 @@ pub fn cross_server(out: &mut Vec<u8>, command: &Command, one: (&[u8], &str), ot
         write_line_text(out, server.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The keys of a transaction are on two servers.
+pub fn transaction_apart(out: &mut Vec<u8>, command: &Command, server: &str, pinned: &str) {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    append(out, format_args!("-ERR '{name}' within a transaction needs its keys where those before are: they are on "));
+    write_line_text(out, server.as_bytes());
+    out.extend_from_slice(b", those before are on ");
+    write_line_text(out, pinned.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// After EXEC, when the server of the transaction cannot be reached any more.
+pub fn exec_abort(out: &mut Vec<u8>, why: &str) {
+    out.extend_from_slice(b"-EXECABORT Transaction discarded because of: ");
+    write_line_text(out, why.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A request within a transaction whose connection was lost.
+pub fn transaction_lost(out: &mut Vec<u8>, why: &str) {
+    out.extend_from_slice(b"-ERR transaction lost: ");
+    write_line_text(out, why.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// More was said within MULTI, before a key said which server it is for, than is kept.
+pub fn transaction_too_large(out: &mut Vec<u8>, limit: usize) {
+    append(out, format_args!("-ERR transaction too large: requests before its first key, limit {limit} bytes\r\n"));
+}
+
+/// A command that concerns more than the one server of a transaction.
+pub fn refused_in_transaction(out: &mut Vec<u8>, command: &Command) {
+    let why = "within a transaction only what one server does";
+    not_supported(out, command, " within MULTI", why);
+}
+
+/// The server of the key is ejected, and what stands in for it takes simple requests only.
+pub fn not_at_stand_in(out: &mut Vec<u8>, command: &Command, server: &str) {
+    let why =
+        format!("its server is ejected, and {server}, which stands in, takes no transactions and nothing that blocks");
+    not_supported(out, command, " now", &why);
+}
+
+/// In RESP2, while there are subscriptions.
+pub fn not_while_subscribed(out: &mut Vec<u8>, command: &Command) {
+    let why = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+    let begin = if command.name == "exec" { "EXECABORT Transaction discarded because of:" } else { "ERR" };
+    append(out, format_args!("-{begin} Can't execute '{}': {why}\r\n", command.name));
+}
+
+/// Something that the client has begun must end before.
+pub fn not_now(out: &mut Vec<u8>, command: &Command, when: &str) {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    append(out, format_args!("-ERR '{name}' is not supported by Outrigger {when}\r\n"));
 }
 
 /// A key is longer than the limit.
@@ -214,16 +290,18 @@ mod tests {
 
     #[test]
     fn refusals_name_the_command_and_the_reason() {
-        let text = line(|out| refused(out, command("subscribe"), Refusal::PubSub));
-        assert_eq!(text, "ERR 'SUBSCRIBE' is not supported by Outrigger: pub/sub needs a connection of its own");
+        let text = line(|out| refused(out, command("memory doctor"), Refusal::Admin));
+        assert_eq!(
+            text,
+            "ERR 'MEMORY DOCTOR' is not supported by Outrigger: it is about one server and the pool has several, ask \
+             that server itself"
+        );
         let text = line(|out| refused(out, command("client kill"), Refusal::Connection));
         assert!(text.starts_with("ERR 'CLIENT KILL' is not supported by Outrigger: "), "{text}");
         let text = line(|out| refused(out, command("cluster slots"), Refusal::Cluster));
         assert_eq!(text, "ERR This instance has cluster support disabled");
-        let text = line(|out| refused_block(out, command("xread")));
-        assert!(text.starts_with("ERR 'XREAD BLOCK' is not supported"), "{text}");
-        let text = line(|out| refused_without_keys(out, command("eval")));
-        assert!(text.starts_with("ERR 'EVAL without keys' is not supported"), "{text}");
+        let text = line(|out| restricted(out, command("config set"), "cache"));
+        assert_eq!(text, "ERR 'CONFIG SET' is for administrators: pool cache has allow_admin_commands: false");
     }
 
     #[test]

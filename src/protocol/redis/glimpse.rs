@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::commands::learnt::last_learnt;
 use super::commands::{self, Resolved};
 use super::number::{Line, number_line};
 
@@ -13,7 +14,14 @@ pub(in crate::protocol) fn glimpse<'a>(
 ) -> Option<&'static str> {
     let cut = Cut::of(request)?;
     let whole = |index| cut.argument(index).filter(|(known, length)| known.len() == *length).map(|(known, _)| known);
-    let Resolved::Command(command) = commands::resolve(cut.count, whole) else { return None };
+    let command = match commands::resolve(cut.count, whole) {
+        Resolved::Command(command) => command,
+        Resolved::Unknown => match commands::resolve_within(last_learnt(whole(0)?)?, cut.count, whole) {
+            Resolved::Command(command) => command,
+            _ => return None,
+        },
+        _ => return None,
+    };
     let mut see = |index| {
         if let Some((known, length)) = cut.argument(index) {
             visit(known, length);

@@ -1,4 +1,4 @@
-//! COMMAND: what the table knows, in the shape in which Redis 7 tells it (RESP2).
+//! COMMAND: what the table knows, in the shape in which Redis 7 tells it, in RESP3.
 //!
 //! Differences from Redis: no tips (they tell cluster clients how to spread requests, which is the proxy's work) and no
 //! notes; DOCS has neither summary nor complexity, history or arguments; GETKEYSANDFLAGS gives for SET and BITFIELD the
@@ -6,11 +6,18 @@
 
 use super::commands::keys::{Begin, Find, INCOMPLETE, KEY_FLAG_NAMES, KeyFlags, KeySpec, VARIABLE_FLAGS};
 use super::commands::{CATEGORY_NAMES, Command, FLAG_NAMES, all, lookup};
-use super::errors;
-use super::reply::{NULL, write_array_header, write_bulk, write_error, write_integer, write_simple};
+use super::reply::{
+    NULL_3, write_array_header, write_bulk, write_error, write_integer, write_map_header, write_set_header,
+    write_simple,
+};
+use super::{errors, glob};
 
-/// Answers COMMAND and its subcommands. The subcommand exists and the number of arguments is possible.
-pub fn command<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) {
+/// A command that is not in the table, by its name or as `container|name`.
+pub type Learnt<'a> = &'a dyn Fn(&[u8]) -> Option<&'static Command>;
+
+/// Answers COMMAND and its subcommands. The subcommand exists and the number of arguments is possible. INFO and the GETKEYS
+/// know what was learnt, too.
+pub fn command<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>, learnt: Learnt<'_>) {
     let name = arg(1).unwrap_or_default().to_ascii_lowercase();
     match name.as_slice() {
         b"" => info(out, all()),
@@ -18,9 +25,10 @@ pub fn command<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option
         b"info" if argc > 2 => {
             write_array_header(out, argc - 2);
             for index in 2..argc {
-                match find(arg(index).unwrap_or_default()) {
+                let name = arg(index).unwrap_or_default();
+                match find(name).or_else(|| learnt(name)) {
                     Some(command) => write_info(out, command),
-                    None => out.extend_from_slice(NULL),
+                    None => out.extend_from_slice(NULL_3),
                 }
             }
         }
@@ -28,8 +36,8 @@ pub fn command<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option
         b"docs" if argc > 2 => docs(out, (2..argc).filter_map(|index| find(arg(index)?))),
         b"docs" => docs(out, all()),
         b"list" => list(out, argc, arg),
-        b"getkeys" => get_keys(out, argc - 2, |index| arg(index + 2), false),
-        b"getkeysandflags" => get_keys(out, argc - 2, |index| arg(index + 2), true),
+        b"getkeys" => get_keys(out, argc - 2, |index| arg(index + 2), learnt, false),
+        b"getkeysandflags" => get_keys(out, argc - 2, |index| arg(index + 2), learnt, true),
         _ => help(out),
     }
 }
@@ -60,10 +68,14 @@ fn write_info(out: &mut Vec<u8>, command: &Command) {
     write_integer(out, legacy.last);
     write_integer(out, legacy.step);
     write_simples(out, categories(command));
-    write_array_header(out, 0);
-    write_array_header(out, command.key_specs.len());
+    write_set_header(out, 0);
+    write_set_header(out, command.key_specs.len());
     command.key_specs.iter().for_each(|spec| write_key_spec(out, spec));
-    info(out, command.subcommands.iter());
+    // Redis itself has an array where there are some, and a set where there are none.
+    match command.subcommands {
+        [] => write_set_header(out, 0),
+        some => info(out, some.iter()),
+    }
 }
 
 fn categories(command: &Command) -> impl Iterator<Item = &'static str> + Clone {
@@ -72,7 +84,7 @@ fn categories(command: &Command) -> impl Iterator<Item = &'static str> + Clone {
 }
 
 fn write_simples<'a>(out: &mut Vec<u8>, names: impl Iterator<Item = &'a str> + Clone) {
-    write_array_header(out, names.clone().count());
+    write_set_header(out, names.clone().count());
     names.for_each(|name| write_simple(out, name));
 }
 
@@ -81,7 +93,7 @@ fn write_key_flags(out: &mut Vec<u8>, flags: KeyFlags) {
 }
 
 fn write_key_spec(out: &mut Vec<u8>, spec: &KeySpec) {
-    write_array_header(out, 6);
+    write_map_header(out, 3);
     write_bulk(out, b"flags");
     write_key_flags(out, spec.flags);
     write_bulk(out, b"begin_search");
@@ -101,7 +113,10 @@ fn write_key_spec(out: &mut Vec<u8>, spec: &KeySpec) {
         Find::Range { last, step, limit } => {
             write_rule(out, "range", &[("lastkey", last.into()), ("keystep", step.into()), ("limit", limit.into())]);
         }
-        Find::Count => write_rule(out, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]),
+        Find::Count { number, first, step } => {
+            let numbers = [("keynumidx", number.into()), ("firstkey", first.into()), ("keystep", step.into())];
+            write_rule(out, "keynum", &numbers);
+        }
         Find::Unknown => write_rule(out, "unknown", &[]),
     }
 }
@@ -115,11 +130,11 @@ fn write_rule(out: &mut Vec<u8>, kind: &str, numbers: &[(&str, i64)]) {
 }
 
 fn write_rule_header(out: &mut Vec<u8>, kind: &str, fields: usize) {
-    write_array_header(out, 4);
+    write_map_header(out, 2);
     write_bulk(out, b"type");
     write_bulk(out, kind.as_bytes());
     write_bulk(out, b"spec");
-    write_array_header(out, 2 * fields);
+    write_map_header(out, fields);
 }
 
 /// The one range of keys that older clients know, and whether it tells all.
@@ -157,12 +172,12 @@ impl LegacyRange {
 }
 
 fn docs(out: &mut Vec<u8>, commands: impl Iterator<Item = &'static Command> + Clone) {
-    write_array_header(out, 2 * commands.clone().count());
+    write_map_header(out, commands.clone().count());
     for command in commands {
         write_bulk(out, command.name.as_bytes());
         let deprecated = command.deprecated.map_or(0, |_| 2);
         let container = usize::from(!command.subcommands.is_empty());
-        write_array_header(out, 2 * (2 + deprecated + container));
+        write_map_header(out, 2 + deprecated + container);
         write_bulk(out, b"since");
         write_bulk(out, command.since.as_bytes());
         write_bulk(out, b"group");
@@ -193,8 +208,7 @@ fn list<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u
             with_subcommands().filter(|command| categories(command).any(wanted)).map(|command| command.name).collect()
         }
         Some(pattern) if is(3, "pattern") => {
-            let pattern = pattern.to_ascii_lowercase();
-            let fits = |command: &&Command| glob(&pattern, command.name.as_bytes());
+            let fits = |command: &&Command| glob::matches_any_case(pattern, command.name.as_bytes());
             with_subcommands().filter(fits).map(|command| command.name).collect()
         }
         _ => return out.extend_from_slice(errors::SYNTAX),
@@ -204,8 +218,14 @@ fn list<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u
 }
 
 /// COMMAND GETKEYS and GETKEYSANDFLAGS of the request that `arg` gives.
-fn get_keys<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>, with_flags: bool) {
-    let found = arg(0).and_then(lookup);
+fn get_keys<'a>(
+    out: &mut Vec<u8>,
+    argc: usize,
+    arg: impl Fn(usize) -> Option<&'a [u8]>,
+    learnt: Learnt<'_>,
+    with_flags: bool,
+) {
+    let found = arg(0).and_then(|name| lookup(name).or_else(|| learnt(name)));
     let found = match (found, arg(1)) {
         (Some(command), Some(name)) if !command.subcommands.is_empty() => command.subcommand(name),
         _ => found,
@@ -234,66 +254,6 @@ fn get_keys<'a>(out: &mut Vec<u8>, argc: usize, arg: impl Fn(usize) -> Option<&'
     }
 }
 
-/// Redis's glob without case: `*`, `?`, `[a-z]`, `[^...]`, `\`. Goes back to the last star only, so its cost is bounded by the
-/// product of the lengths.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut rest, mut left) = (pattern, text);
-    let mut star: Option<(&[u8], &[u8])> = None;
-    loop {
-        let step = match (rest, left) {
-            ([], []) => return true,
-            ([b'*', after @ ..], _) => {
-                star = Some((after, left));
-                Some((after, left))
-            }
-            ([b'?', after @ ..], [_, next @ ..]) => Some((after, next)),
-            ([b'[', set @ ..], [byte, next @ ..]) => match in_set(set, *byte) {
-                (true, after) => Some((after, next)),
-                (false, _) => None,
-            },
-            ([b'\\', escaped, after @ ..], [byte, next @ ..]) if escaped == byte => Some((after, next)),
-            ([literal, after @ ..], [byte, next @ ..]) if literal == byte && *literal != b'\\' => Some((after, next)),
-            _ => None,
-        };
-        (rest, left) = match (step, star) {
-            (Some(step), _) => step,
-            // Let the last star take one byte more.
-            (None, Some((after, [_, next @ ..]))) => {
-                star = Some((after, next));
-                (after, next)
-            }
-            (None, _) => return false,
-        };
-    }
-}
-
-/// Whether `byte` is in the set whose text, without the opening bracket, starts `set`; and what follows the set.
-fn in_set(set: &[u8], byte: u8) -> (bool, &[u8]) {
-    let (negated, mut rest) = match set {
-        [b'^', rest @ ..] => (true, rest),
-        rest => (false, rest),
-    };
-    let mut found = false;
-    loop {
-        rest = match rest {
-            [] => return (found != negated, rest),
-            [b']', after @ ..] => return (found != negated, after),
-            [b'\\', one, after @ ..] => {
-                found |= *one == byte;
-                after
-            }
-            [low, b'-', high, after @ ..] => {
-                found |= (*low.min(high)..=*low.max(high)).contains(&byte);
-                after
-            }
-            [one, after @ ..] => {
-                found |= *one == byte;
-                after
-            }
-        };
-    }
-}
-
 fn help(out: &mut Vec<u8>) {
     const LINES: [&str; 15] = [
         "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -312,20 +272,23 @@ fn help(out: &mut Vec<u8>) {
         "HELP",
         "    Print this help.",
     ];
-    write_simples(out, LINES.into_iter());
+    write_array_header(out, LINES.len());
+    LINES.iter().for_each(|line| write_simple(out, line));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::redis::commands::{Resolved, resolve};
+    use crate::protocol::redis::convert;
 
     fn answer(line: &str) -> String {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let arg = |index| args.get(index).copied();
         assert!(matches!(resolve(args.len(), arg), Resolved::Command(_)), "{line}");
-        let mut out = Vec::new();
-        command(&mut out, args.len(), arg);
+        let (mut three, mut out) = (Vec::new(), Vec::new());
+        command(&mut three, args.len(), arg, &|_| None);
+        convert::to_resp2(&three, &mut out);
         String::from_utf8(out).unwrap().replace("\r\n", " ")
     }
 
@@ -335,6 +298,16 @@ mod tests {
             $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 \
             $9 find_keys *4 $4 type $5 range $4 spec *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0 $-1 ";
         assert_eq!(answer("COMMAND INFO GeT nosuch"), expected);
+    }
+
+    #[test]
+    fn sets_and_maps_are_such_in_resp3() {
+        let mut out = Vec::new();
+        command(&mut out, 4, |index| [&b"COMMAND"[..], b"INFO", b"GET", b"nosuch"].get(index).copied(), &|_| None);
+        let expected = "*2 *10 $3 get :2 ~2 +readonly +fast :1 :1 :1 ~3 +@read +@string +@fast ~0 ~1 %3 $5 flags ~2 +RO +access \
+            $12 begin_search %2 $4 type $5 index $4 spec %1 $5 index :1 \
+            $9 find_keys %2 $4 type $5 range $4 spec %3 $7 lastkey :0 $7 keystep :1 $5 limit :0 ~0 _ ";
+        assert_eq!(String::from_utf8(out).unwrap().replace("\r\n", " "), expected);
     }
 
     #[test]
@@ -355,19 +328,6 @@ mod tests {
         for wrong in ["COMMAND LIST FILTERBY", "COMMAND LIST x", "COMMAND LIST FILTERBY x y", "COMMAND LIST a b c d"] {
             assert_eq!(answer(wrong), "-ERR syntax error ", "{wrong}");
         }
-    }
-
-    #[test]
-    fn globs() {
-        for (pattern, text) in
-            [("*", ""), ("a*b*c", "axxbyyc"), ("?", "a"), ("[a-c]", "b"), ("\\*", "*"), ("a**", "a"), ("[", "")]
-        {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), pattern != "[", "{pattern} {text}");
-        }
-        for (pattern, text) in [("", "a"), ("a", ""), ("a*b", "abc"), ("[^b]", "b"), ("\\*", "x"), ("?", "")] {
-            assert!(!glob(pattern.as_bytes(), text.as_bytes()), "{pattern} {text}");
-        }
-        assert!(!glob("*a".repeat(2000).as_bytes(), "a".repeat(1000).as_bytes()));
     }
 
     #[test]

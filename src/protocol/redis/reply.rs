@@ -1,12 +1,16 @@
-//! Writers of the replies that the proxy gives itself, in RESP2, and of the requests that it sends of its own.
-//! They append to a buffer and fail never.
+//! Writers of the replies that the proxy gives itself, and of the requests that it sends of its own. They append to a buffer
+//! and fail never. What RESP2 does not have says so; [`convert`](super::convert) makes RESP2 of a whole reply.
 
 /// `+OK`.
 pub const OK: &[u8] = b"+OK\r\n";
+/// `+QUEUED`.
+pub const QUEUED: &[u8] = b"+QUEUED\r\n";
 /// `+PONG`.
 pub const PONG: &[u8] = b"+PONG\r\n";
 /// `+RESET`.
 pub const RESET: &[u8] = b"+RESET\r\n";
+/// The null of RESP3.
+pub const NULL_3: &[u8] = b"_\r\n";
 /// The null bulk string.
 pub const NULL: &[u8] = b"$-1\r\n";
 /// The null array.
@@ -31,6 +35,24 @@ pub fn write_integer(out: &mut Vec<u8>, value: i64) {
 /// `*3\r\n`; that many elements must follow.
 pub fn write_array_header(out: &mut Vec<u8>, elements: usize) {
     write_header(out, b'*', elements);
+}
+
+/// `%2\r\n`, of RESP3; that many keys must follow, each with its value.
+pub fn write_map_header(out: &mut Vec<u8>, pairs: usize) {
+    write_header(out, b'%', pairs);
+}
+
+/// `~2\r\n`, of RESP3; that many elements must follow.
+pub fn write_set_header(out: &mut Vec<u8>, elements: usize) {
+    write_header(out, b'~', elements);
+}
+
+/// `=9\r\ntxt:hello\r\n`, of RESP3: text for people.
+pub fn write_verbatim(out: &mut Vec<u8>, text: &[u8]) {
+    write_header(out, b'=', text.len() + 4);
+    out.extend_from_slice(b"txt:");
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// `+text\r\n`.
@@ -88,6 +110,9 @@ mod tests {
         assert_eq!(written(|out| write_bulk(out, b"a\r\nb")), "$4\r\na\r\nb\r\n");
         assert_eq!(written(|out| write_integer(out, i64::MIN)), ":-9223372036854775808\r\n");
         assert_eq!(written(|out| write_array_header(out, 12)), "*12\r\n");
+        assert_eq!(written(|out| write_map_header(out, 2)), "%2\r\n");
+        assert_eq!(written(|out| write_set_header(out, 0)), "~0\r\n");
+        assert_eq!(written(|out| write_verbatim(out, b"hello")), "=9\r\ntxt:hello\r\n");
         assert_eq!(written(|out| write_simple(out, "OK")), "+OK\r\n");
         assert_eq!(written(|out| write_command(out, &["GET", ""])), "*2\r\n$3\r\nGET\r\n$0\r\n\r\n");
         assert_eq!(written(|out| write_command::<&str>(out, &[])), "*0\r\n");

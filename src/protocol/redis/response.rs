@@ -79,14 +79,35 @@ pub fn integer(buf: &[u8]) -> Option<i64> {
     decimal(line)
 }
 
-/// The elements of an array reply that [`scan`] has found complete, each as its own bytes. Nothing for any other reply.
+/// The text of a string reply that is whole, be it a line, a bulk or a verbatim string without its format.
+pub fn text(buf: &[u8]) -> Option<&[u8]> {
+    let format = match buf.first()? {
+        b'+' => return buf[1..].strip_suffix(b"\r\n"),
+        b'$' => 0,
+        b'=' => 4,
+        _ => return None,
+    };
+    match number_line(buf, 0) {
+        Line::Number { value, end } => {
+            buf.get(end..end.checked_add(usize::try_from(value).ok()?)?).and_then(|text| text.get(format..))
+        }
+        _ => None,
+    }
+}
+
+/// The elements of an array, a set, a push or a map that [`scan`] has found complete, each as its own bytes; of a map keys
+/// and values in turn. Nothing for any other reply.
 pub fn elements(buf: &[u8]) -> Elements<'_> {
     let none = Elements { rest: &[], left: 0 };
-    if !matches!(buf.first(), Some(b'*' | b'~' | b'>')) {
-        return none;
-    }
+    let each = match buf.first() {
+        Some(b'*' | b'~' | b'>') => 1,
+        Some(b'%') => 2,
+        _ => return none,
+    };
     match number_line(buf, 0) {
-        Line::Number { value, end } => Elements { rest: &buf[end..], left: usize::try_from(value).unwrap_or(0) },
+        Line::Number { value, end } => {
+            Elements { rest: &buf[end..], left: usize::try_from(value).unwrap_or(0).saturating_mul(each) }
+        }
         _ => none,
     }
 }
@@ -98,7 +119,12 @@ pub struct Elements<'a> {
     left: usize,
 }
 
-impl Elements<'_> {
+impl<'a> Elements<'a> {
+    /// The bytes of all that have not been taken yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// How many elements the header announces that have not been taken yet.
     pub fn left(&self) -> usize {
         self.left

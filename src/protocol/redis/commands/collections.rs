@@ -1,7 +1,6 @@
 //! Rows of the command table: lists, sets, hashes, sorted sets.
 
-use super::Refusal::Blocking;
-use super::Route::{Key, Keys, Refused};
+use super::Route::{Key, Keys};
 use super::keys::*;
 use super::*;
 
@@ -9,12 +8,11 @@ use super::*;
 const POPPING: Flags = WRITE | NOSCRIPT | BLOCKING;
 
 pub(super) static ROWS: &[Command] = &[
-    list("blmove", 6, DENYOOM | POPPING, &[key(1, TAKE), key(2, ADD)], "6.2.0", Refused(Blocking)),
-    list("blmpop", -5, WRITE | BLOCKING, &[counted(2, TAKE)], "7.0.0", Refused(Blocking)),
-    list("blpop", -3, POPPING, &[range(1, -2, 1, TAKE)], "2.0.0", Refused(Blocking)),
-    list("brpop", -3, POPPING, &[range(1, -2, 1, TAKE)], "2.0.0", Refused(Blocking)),
-    list("brpoplpush", 4, DENYOOM | POPPING, &[key(1, TAKE), key(2, ADD)], "2.2.0", Refused(Blocking))
-        .deprecated("6.2.0"),
+    list("blmove", 6, DENYOOM | POPPING, &[key(1, TAKE), key(2, ADD)], "6.2.0", Keys),
+    list("blmpop", -5, WRITE | BLOCKING, &[counted(2, TAKE)], "7.0.0", Keys),
+    list("blpop", -3, POPPING, &[range(1, -2, 1, TAKE)], "2.0.0", Keys),
+    list("brpop", -3, POPPING, &[range(1, -2, 1, TAKE)], "2.0.0", Keys),
+    list("brpoplpush", 4, DENYOOM | POPPING, &[key(1, TAKE), key(2, ADD)], "2.2.0", Keys).deprecated("6.2.0"),
     list("lindex", 3, READONLY, &[key(1, READ)], "1.0.0", Key),
     list("linsert", 5, WRITE | DENYOOM, &[key(1, ADD)], "2.2.0", Key),
     list("llen", 2, READONLY | FAST, &[key(1, RO)], "1.0.0", Key),
@@ -77,9 +75,9 @@ pub(super) static ROWS: &[Command] = &[
     hash("hstrlen", 3, READONLY | FAST, &[key(1, RO)], "3.2.0", Key),
     hash("httl", -5, READONLY | FAST, &[key(1, READ)], "7.4.0", Key),
     hash("hvals", 2, READONLY, &[key(1, READ)], "2.0.0", Key),
-    sorted_set("bzmpop", -5, WRITE | BLOCKING, &[counted(2, TAKE)], "7.0.0", Refused(Blocking)),
-    sorted_set("bzpopmax", -3, POPPING | FAST, &[range(1, -2, 1, TAKE)], "5.0.0", Refused(Blocking)),
-    sorted_set("bzpopmin", -3, POPPING | FAST, &[range(1, -2, 1, TAKE)], "5.0.0", Refused(Blocking)),
+    sorted_set("bzmpop", -5, WRITE | BLOCKING, &[counted(2, TAKE)], "7.0.0", Keys),
+    sorted_set("bzpopmax", -3, POPPING | FAST, &[range(1, -2, 1, TAKE)], "5.0.0", Keys),
+    sorted_set("bzpopmin", -3, POPPING | FAST, &[range(1, -2, 1, TAKE)], "5.0.0", Keys),
     sorted_set("zadd", -4, WRITE | DENYOOM | FAST, &[key(1, CHANGE)], "1.2.0", Key),
     sorted_set("zcard", 2, READONLY | FAST, &[key(1, RO)], "1.2.0", Key),
     sorted_set("zcount", 4, READONLY | FAST, &[key(1, READ)], "2.0.0", Key),
@@ -99,7 +97,8 @@ pub(super) static ROWS: &[Command] = &[
     sorted_set("zrangebylex", -4, READONLY, &[key(1, READ)], "2.8.9", Key).deprecated("6.2.0"),
     sorted_set("zrangebyscore", -4, READONLY, &[key(1, READ)], "1.0.5", Key).deprecated("6.2.0"),
     sorted_set("zrangestore", -5, WRITE | DENYOOM, &[key(1, REPLACE), key(2, READ)], "6.2.0", Keys),
-    sorted_set("zrank", 3, READONLY | FAST, &[key(1, READ)], "2.0.0", Key),
+    // WITHSCORE since 7.2.
+    sorted_set("zrank", -3, READONLY | FAST, &[key(1, READ)], "2.0.0", Key),
     sorted_set("zrem", -3, WRITE | FAST, &[key(1, REMOVE)], "1.2.0", Key),
     sorted_set("zremrangebylex", 4, WRITE, &[key(1, REMOVE)], "2.8.9", Key),
     sorted_set("zremrangebyrank", 4, WRITE, &[key(1, REMOVE)], "2.0.0", Key),
@@ -107,7 +106,7 @@ pub(super) static ROWS: &[Command] = &[
     sorted_set("zrevrange", -4, READONLY, &[key(1, READ)], "1.2.0", Key).deprecated("6.2.0"),
     sorted_set("zrevrangebylex", -4, READONLY, &[key(1, READ)], "2.8.9", Key).deprecated("6.2.0"),
     sorted_set("zrevrangebyscore", -4, READONLY, &[key(1, READ)], "2.2.0", Key).deprecated("6.2.0"),
-    sorted_set("zrevrank", 3, READONLY | FAST, &[key(1, READ)], "2.0.0", Key),
+    sorted_set("zrevrank", -3, READONLY | FAST, &[key(1, READ)], "2.0.0", Key),
     sorted_set("zscan", -3, READONLY, &[key(1, READ)], "2.8.0", Key),
     sorted_set("zscore", 3, READONLY | FAST, &[key(1, READ)], "1.2.0", Key),
     sorted_set("zunion", -3, READONLY, &[counted(1, READ)], "6.2.0", Keys),

@@ -17,9 +17,17 @@ pub(super) const SLOW: &[&str] = &[
     "zdiff", "zinter", "zintercard", "zunion", "zdiffstore", "zinterstore", "zunionstore", "zrangestore",
     "geosearch", "geosearchstore", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro",
     "bitop", "lcs", "pfcount", "pfmerge",
-    // They make a whole value, however large.
-    "copy", "restore",
+    // They make a whole value, however large, or walk through one.
+    "copy", "restore", "migrate", "memory|usage",
+    // All that a server has.
+    "keys", "flushall", "flushdb", "save", "bgsave", "bgrewriteaof", "debug",
+    "memory|doctor", "memory|malloc-stats", "memory|purge", "memory|stats",
+    "script|flush", "script|load", "function|delete", "function|dump", "function|flush", "function|load",
+    "function|restore",
 ];
+
+/// Commands that may name another database than the one they work in.
+pub(super) const NAME_DATABASES: &[&str] = &["copy", "move", "swapdb"];
 
 /// What a command of this group and with these flags is counted as. Scripts are neither reads nor writes, whatever they say.
 pub(super) const fn class(group: Group, flags: Flags) -> Class {
@@ -112,9 +120,11 @@ mod tests {
 
     #[test]
     fn the_list_of_slow_commands_names_what_exists_and_is_offered() {
+        let find = |name: &str| every_command().find(|command| command.name == name);
+        assert!(NAME_DATABASES.iter().all(|name| find(name).is_some()));
         for name in SLOW {
-            let command = lookup(name.as_bytes()).unwrap_or_else(|| panic!("no command {name}"));
-            assert!(matches!(command.route, Route::Key | Route::Keys | Route::Split(_)), "{name} is not forwarded");
+            let command = find(name).unwrap_or_else(|| panic!("no command {name}"));
+            assert!(!matches!(command.route, Route::Proxy(_) | Route::Refused(_)), "{name} is not forwarded");
         }
         let slow: Vec<_> = every_command().filter(|command| command.is_slow()).map(|command| command.name).collect();
         assert_eq!(slow.len(), SLOW.len());
@@ -179,9 +189,7 @@ mod tests {
     fn every_key_that_a_command_may_create_is_a_written_key() {
         // Judged by the flag that says that a command may need memory, which only these few need without a key.
         for command in every_command().filter(|command| command.flags & super::super::DENYOOM != 0) {
-            if matches!(command.route, Route::Refused(_))
-                || matches!(command.name, "sort" | "georadius" | "georadiusbymember")
-            {
+            if !command.has_keys() || matches!(command.name, "sort" | "georadius" | "georadiusbymember") {
                 continue;
             }
             let written = |spec: &super::super::keys::KeySpec| spec.flags & (RW | OW) != 0 && spec.flags & DELETE == 0;

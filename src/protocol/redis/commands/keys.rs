@@ -59,7 +59,7 @@ pub const KEY_FLAG_NAMES: [(KeyFlags, &str); 11] = [
 ];
 
 /// One place of a command's arguments that holds keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeySpec {
     /// Where to begin.
     pub begin: Begin,
@@ -70,7 +70,7 @@ pub struct KeySpec {
 }
 
 /// Where a key specification begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Begin {
     /// At this argument.
     Index(i16),
@@ -81,13 +81,13 @@ pub enum Begin {
 }
 
 /// Which arguments are keys from there on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Find {
     /// Up to `last`, counted from the beginning, or from the end if negative; one out of `step`. With `limit` over 1 only
     /// that fraction of the arguments is keys.
     Range { last: i16, step: u16, limit: u16 },
-    /// The argument here is the number of keys, which start at the next.
-    Count,
+    /// The argument `number` from here is the number of keys, of which the first is `first` from here; then one out of `step`.
+    Count { number: u8, first: u8, step: u16 },
     /// No rule can say.
     Unknown,
 }
@@ -104,7 +104,8 @@ pub const fn range(index: i16, last: i16, step: u16, flags: KeyFlags) -> KeySpec
 
 /// The number of keys at `index`, the keys behind it.
 pub const fn counted(index: i16, flags: KeyFlags) -> KeySpec {
-    KeySpec { begin: Begin::Index(index), find: Find::Count, flags }
+    let find = Find::Count { number: 0, first: 1, step: 1 };
+    KeySpec { begin: Begin::Index(index), find, flags }
 }
 
 /// One key after `word`, which may be missing, anywhere from `from` on.
@@ -210,26 +211,6 @@ impl Command {
             _ => None,
         }
     }
-
-    /// True for XREAD and XREADGROUP with BLOCK. The commands that always block are refused by their route.
-    pub fn blocks<'a>(&self, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>) -> bool {
-        if self.flags & super::BLOCKING == 0 {
-            return false;
-        }
-        let mut at = 1;
-        while at < argc {
-            let Some(word) = arg(at) else { return false };
-            at += match word {
-                _ if word.eq_ignore_ascii_case(b"block") => return true,
-                _ if word.eq_ignore_ascii_case(b"streams") => return false,
-                // Their arguments may be any word.
-                _ if word.eq_ignore_ascii_case(b"count") => 2,
-                _ if word.eq_ignore_ascii_case(b"group") => 3,
-                _ => 1,
-            };
-        }
-        false
-    }
 }
 
 /// Indexes of arguments.
@@ -250,15 +231,24 @@ impl KeySpec {
                 let last = match (last, limit) {
                     (0.., _) => first.checked_add(from_end),
                     (_, 0 | 1) => argc.checked_sub(from_end),
-                    _ => (first + argc.saturating_sub(first) / usize::from(limit)).checked_sub(from_end),
+                    // One alone, of pairs, is a key that the server will complain about.
+                    _ => (first + (argc.saturating_sub(first) / usize::from(limit)).max(1)).checked_sub(from_end),
                 };
+                // PFMERGE may have no source.
+                if first == argc && limit == 0 && command.key_specs.len() > 1 {
+                    return Ok(None);
+                }
                 (first, last.ok_or(KeyError::Syntax)?, usize::from(step).max(1))
             }
-            Find::Count => match count(arg(first).unwrap_or_default(), argc.saturating_sub(first + 1))? {
-                0 if command.works_without_keys() => return Ok(None),
-                0 => return Err(KeyError::TooFew),
-                count => (first + 1, first + count, 1),
-            },
+            Find::Count { number, first: offset, step } => {
+                let (number, first, step) =
+                    (first + usize::from(number), first + usize::from(offset), step.max(1).into());
+                match count(arg(number).unwrap_or_default(), argc.saturating_sub(first).div_ceil(step))? {
+                    0 if command.works_without_keys() => return Ok(None),
+                    0 => return Err(KeyError::TooFew),
+                    count => return Ok(Some((first..first + (count - 1) * step + 1).step_by(step))),
+                }
+            }
             Find::Unknown => return Ok(None),
         };
         if first >= argc || last >= argc || last < first {

@@ -2,7 +2,8 @@
 //! the pool is to treat that as a miss.
 
 use super::Command;
-use crate::protocol::redis::reply::{EMPTY_ARRAY, NULL, NULL_ARRAY, write_array_header};
+use crate::protocol::redis::Version::{self, Resp2};
+use crate::protocol::redis::reply::{EMPTY_ARRAY, NULL_ARRAY, write_array_header};
 
 const ZERO: &[u8] = b":0\r\n";
 /// There is no key, so it has no time to live either.
@@ -12,6 +13,9 @@ const NO_TYPE: &[u8] = b"+none\r\n";
 /// The scan is over, and found nothing.
 const SCANNED: &[u8] = b"*2\r\n$1\r\n0\r\n*0\r\n";
 const NO_MATCHES: &[u8] = b"*4\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:0\r\n";
+const NO_MATCHES_3: &[u8] = b"%2\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:0\r\n";
+const EMPTY_SET_3: &[u8] = b"~0\r\n";
+const EMPTY_MAP_3: &[u8] = b"%0\r\n";
 
 /// The reply for a missing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,31 +36,38 @@ enum Miss {
 
 /// Every command that reads by key, but scripts (they decide for themselves what to answer) and XPENDING and XINFO (a
 /// missing key is an error to them).
-fn miss(name: &str) -> Option<Miss> {
+fn miss(name: &str, version: Version) -> Option<Miss> {
     const fn each(from: usize, element: &'static [u8]) -> Miss {
         Miss::Each { from, step: 1, element }
     }
+    let null = version.null();
+    let (null_array, empty_set, empty_map) = match version {
+        Resp2 => (NULL_ARRAY, EMPTY_ARRAY, EMPTY_ARRAY),
+        Version::Resp3 => (null, EMPTY_SET_3, EMPTY_MAP_3),
+    };
     Some(match name {
-        "get" | "hget" | "lindex" | "zscore" | "zrank" | "zrevrank" | "geodist" | "dump" => Miss::Is(NULL),
-        "object|encoding" | "object|freq" | "object|idletime" | "object|refcount" | "memory|usage" => Miss::Is(NULL),
+        "get" | "hget" | "lindex" | "zscore" | "zrank" | "zrevrank" | "geodist" | "dump" => Miss::Is(null),
+        "object|encoding" | "object|freq" | "object|idletime" | "object|refcount" | "memory|usage" => Miss::Is(null),
         "getrange" | "substr" => Miss::Is(EMPTY_BULK),
         "strlen" | "bitcount" | "getbit" | "pfcount" | "exists" | "touch" => Miss::Is(ZERO),
         "llen" | "scard" | "hlen" | "zcard" | "xlen" => Miss::Is(ZERO),
         "sismember" | "hexists" | "hstrlen" | "zcount" | "zlexcount" | "sintercard" | "zintercard" => Miss::Is(ZERO),
         "ttl" | "pttl" | "expiretime" | "pexpiretime" => Miss::Is(NO_KEY),
         "type" => Miss::Is(NO_TYPE),
-        "lrange" | "smembers" | "sdiff" | "sinter" | "sunion" | "sort_ro" => Miss::Is(EMPTY_ARRAY),
-        "hgetall" | "hkeys" | "hvals" => Miss::Is(EMPTY_ARRAY),
+        "lrange" | "sort_ro" => Miss::Is(EMPTY_ARRAY),
+        "smembers" | "sdiff" | "sinter" | "sunion" => Miss::Is(empty_set),
+        "hgetall" => Miss::Is(empty_map),
+        "hkeys" | "hvals" => Miss::Is(EMPTY_ARRAY),
         "zrange" | "zrangebylex" | "zrangebyscore" | "zrevrange" | "zrevrangebylex" | "zrevrangebyscore" => {
             Miss::Is(EMPTY_ARRAY)
         }
         "zdiff" | "zinter" | "zunion" | "xrange" | "xrevrange" => Miss::Is(EMPTY_ARRAY),
         "geosearch" | "georadius_ro" | "georadiusbymember_ro" => Miss::Is(EMPTY_ARRAY),
-        "xread" => Miss::Is(NULL_ARRAY),
+        "xread" => Miss::Is(null_array),
         "sscan" | "hscan" | "zscan" => Miss::Is(SCANNED),
-        "mget" => each(1, NULL),
-        "hmget" | "zmscore" | "geohash" => each(2, NULL),
-        "geopos" => each(2, NULL_ARRAY),
+        "mget" => each(1, null),
+        "hmget" | "zmscore" | "geohash" => each(2, null),
+        "geopos" => each(2, null_array),
         "smismember" => each(2, ZERO),
         // key FIELDS count field ...
         "httl" | "hpttl" | "hexpiretime" | "hpexpiretime" => each(4, NO_KEY),
@@ -74,10 +85,18 @@ impl Command {
     /// Appends what Redis would answer if it had none of the keys. False, and nothing is appended, if the command is no
     /// read or has no such answer. The arguments are looked at for the shape of the reply only: a mistake in them that
     /// Redis would refuse is not noticed.
-    pub fn write_miss<'a>(&self, argc: usize, arg: impl Fn(usize) -> Option<&'a [u8]>, out: &mut Vec<u8>) -> bool {
-        let Some(miss) = miss(self.name) else { return false };
+    pub fn write_miss<'a>(
+        &self,
+        version: Version,
+        argc: usize,
+        arg: impl Fn(usize) -> Option<&'a [u8]>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Some(miss) = miss(self.name, version) else { return false };
         let has = |word: &str| (3..argc).filter_map(&arg).any(|a| a.eq_ignore_ascii_case(word.as_bytes()));
         let reply = match miss {
+            // WITHSCORE.
+            Miss::Is(_) if self.name.ends_with("rank") && argc > 3 && version == Resp2 => NULL_ARRAY,
             Miss::Is(reply) => reply,
             Miss::Each { from, step, element } => {
                 let elements = argc.saturating_sub(from) / step;
@@ -87,8 +106,14 @@ impl Command {
             }
             Miss::Members if argc > 2 => EMPTY_ARRAY,
             Miss::Positions if has("count") => EMPTY_ARRAY,
-            Miss::Members | Miss::Positions => NULL,
-            Miss::Subsequence if has("idx") => NO_MATCHES,
+            Miss::Members | Miss::Positions => version.null(),
+            Miss::Subsequence if has("idx") => {
+                if version == Resp2 {
+                    NO_MATCHES
+                } else {
+                    NO_MATCHES_3
+                }
+            }
             Miss::Subsequence if has("len") => ZERO,
             Miss::Subsequence => EMPTY_BULK,
             Miss::FirstBit if arg(2) == Some(b"0") => ZERO,

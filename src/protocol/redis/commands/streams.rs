@@ -1,7 +1,6 @@
 //! Rows of the command table: streams and geo.
 
-use super::Refusal::Keyless;
-use super::Route::{Key, Keys, Refused};
+use super::Route::{Key, Keys, One};
 use super::keys::*;
 use super::*;
 
@@ -14,8 +13,8 @@ pub(super) static ROWS: &[Command] = &[
     stream("xautoclaim", -6, WRITE | FAST, &[key(1, REMOVE)], "6.2.0", Key),
     stream("xclaim", -6, WRITE | FAST, &[key(1, CHANGE)], "5.0.0", Key),
     stream("xdel", -3, WRITE | FAST, &[key(1, REMOVE)], "5.0.0", Key),
-    stream("xgroup", -2, 0, &[], "5.0.0", Refused(Keyless)).of(XGROUP_SUB),
-    stream("xinfo", -2, 0, &[], "5.0.0", Refused(Keyless)).of(XINFO_SUB),
+    stream("xgroup", -2, 0, &[], "5.0.0", One).of(XGROUP_SUB),
+    stream("xinfo", -2, 0, &[], "5.0.0", One).of(XINFO_SUB),
     stream("xlen", 2, READONLY | FAST, &[key(1, RO)], "5.0.0", Key),
     stream("xpending", -3, READONLY, &[key(1, READ)], "5.0.0", Key),
     stream("xrange", -4, READONLY, &[key(1, READ)], "5.0.0", Key),
@@ -41,14 +40,14 @@ static XGROUP_SUB: &[Command] = &[
     stream("xgroup|createconsumer", 5, WRITE | DENYOOM, &[key(2, ADD)], "6.2.0", Key),
     stream("xgroup|delconsumer", 5, WRITE, &[key(2, REMOVE)], "5.0.0", Key),
     stream("xgroup|destroy", 4, WRITE, &[key(2, REMOVE)], "5.0.0", Key),
-    stream("xgroup|help", 2, LOADING | STALE, &[], "5.0.0", Refused(Keyless)),
+    stream("xgroup|help", 2, LOADING | STALE, &[], "5.0.0", One),
     stream("xgroup|setid", -5, WRITE, &[key(2, CHANGE)], "5.0.0", Key),
 ];
 
 static XINFO_SUB: &[Command] = &[
     stream("xinfo|consumers", 4, READONLY, &[key(2, READ)], "5.0.0", Key),
     stream("xinfo|groups", 3, READONLY, &[key(2, READ)], "5.0.0", Key),
-    stream("xinfo|help", 2, LOADING | STALE, &[], "5.0.0", Refused(Keyless)),
+    stream("xinfo|help", 2, LOADING | STALE, &[], "5.0.0", One),
     stream("xinfo|stream", -3, READONLY, &[key(2, READ)], "5.0.0", Key),
 ];
 

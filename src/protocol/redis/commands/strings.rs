@@ -1,7 +1,6 @@
 //! Rows of the command table: strings, bitmaps, HyperLogLogs.
 
-use super::Refusal::Admin;
-use super::Route::{Key, Keys, Refused, Split};
+use super::Route::{Key, Keys, One, Split};
 use super::Split::{Mget, Mset};
 use super::keys::*;
 use super::*;
@@ -38,9 +37,9 @@ pub(super) static ROWS: &[Command] = &[
     bitmap("setbit", 4, WRITE | DENYOOM, &[key(1, EXCHANGE)], "2.2.0", Key),
     hyperloglog("pfadd", -2, WRITE | DENYOOM | FAST, &[key(1, ADD)], "2.8.9", Key),
     hyperloglog("pfcount", -2, READONLY, &[range(1, -1, 1, RW | ACCESS)], "2.8.9", Keys),
-    hyperloglog("pfdebug", 3, WRITE | DENYOOM | ADMIN, &[key(2, RW | ACCESS)], "2.8.9", Refused(Admin)),
+    hyperloglog("pfdebug", 3, WRITE | DENYOOM | ADMIN, &[key(2, RW | ACCESS)], "2.8.9", Key).restricted(),
     hyperloglog("pfmerge", -2, WRITE | DENYOOM, &[key(1, RW | ACCESS | INSERT), range(2, -1, 1, READ)], "2.8.9", Keys),
-    hyperloglog("pfselftest", 1, ADMIN, &[], "2.8.9", Refused(Admin)),
+    hyperloglog("pfselftest", 1, ADMIN, &[], "2.8.9", One).restricted(),
 ];
 
 const fn string(

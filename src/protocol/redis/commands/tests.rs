@@ -45,14 +45,15 @@ fn the_table_is_well_formed() {
         }
         match command.route {
             Route::Key => assert!(command.first_key_only().is_some(), "{name} has not one key"),
+            Route::Transaction(TransactionCommand::Watch) => assert!(command.has_keys()),
             Route::Keys | Route::Split(_) => {
                 assert!(command.has_keys() && command.first_key_only().is_none(), "{name}");
             }
-            Route::Proxy(_) => assert!(!command.has_keys(), "{name} has keys"),
             Route::Refused(_) => {}
+            _ => assert!(!command.has_keys(), "{name} has keys"),
         }
         if command.flags & BLOCKING != 0 && !matches!(name, "xread" | "xreadgroup") {
-            assert!(matches!(command.route, Route::Refused(_)), "{name} blocks");
+            assert!(matches!(command.route, Route::Keys | Route::Wait), "{name} blocks");
         }
         if let Some(index) = command.first_key_only() {
             assert!(command.arity.unsigned_abs() as usize > index, "{name} may lack its key");
@@ -125,18 +126,4 @@ fn refuses_key_counts_that_lie() {
     ] {
         assert_eq!(keys(line), Err(error), "{line}");
     }
-}
-
-#[test]
-fn sees_block_where_it_is_an_option() {
-    let blocks = |line: &str| {
-        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        lookup(args[0]).unwrap().blocks(args.len(), |index| args.get(index).copied())
-    };
-    assert!(blocks("XREAD BLOCK 0 STREAMS s 0"));
-    assert!(blocks("xreadgroup GROUP g c COUNT 1 block 0 STREAMS s >"));
-    assert!(!blocks("XREAD COUNT 1 STREAMS block 0"));
-    assert!(!blocks("XREADGROUP GROUP block block COUNT block STREAMS s >"));
-    assert!(!blocks("XREAD"));
-    assert!(!blocks("GET block"));
 }

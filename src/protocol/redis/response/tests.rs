@@ -167,7 +167,27 @@ fn takes_an_array_apart() {
     for none in [&b"*0\r\n"[..], b"*-1\r\n", b"$1\r\na\r\n", b"", b"*x\r\n"] {
         assert_eq!(elements(none).count(), 0, "{none:?}");
     }
+    assert_eq!(elements(b"%1\r\n+a\r\n:1\r\n").collect::<Vec<_>>(), [&b"+a\r\n"[..], b":1\r\n"]);
+    assert_eq!(elements(b"~1\r\n+a\r\n").count(), 1);
     assert_eq!(elements(b"*1000000\r\n:1\r\n:2\r\n").count(), 2, "a lying header ends with the bytes");
+}
+
+#[test]
+fn reads_what_a_string_says() {
+    for (reply, said) in [
+        (&b"$5\r\na\r\nbc\r\n"[..], Some(&b"a\r\nbc"[..])),
+        (b"$0\r\n\r\n", Some(b"")),
+        (b"=7\r\ntxt:a\r\n\r\n", Some(b"a\r\n")),
+        (b"+OK\r\n", Some(b"OK")),
+        (b"$-1\r\n", None),
+        (b"_\r\n", None),
+        (b":1\r\n", None),
+        (b"-ERR x\r\n", None),
+        (b"=3\r\nabc\r\n", None),
+        (b"", None),
+    ] {
+        assert_eq!(text(reply), said, "{}", reply.escape_ascii());
+    }
 }
 
 #[test]
