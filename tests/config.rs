@@ -81,7 +81,8 @@ fn full_yml_the_schema_and_the_loader_know_the_same_keys() {
     assert_eq!(shown, of_schema);
 
     let everywhere_unknown = "zzzzz: 1\nadmin: {zzzzz: 1}\nlog: {zzzzz: 1}\nobserve: {zzzzz: 1}\nlimits: {zzzzz: 1}\n\
-                              pools: {p: {zzzzz: 1, redis_auth: {zzzzz: 1}}}\n";
+                              pools: {p: {zzzzz: 1, redis_auth: {zzzzz: 1}, users: {u: {zzzzz: 1}}, \
+                              commands: {c: {zzzzz: 1}}}}\n";
     let errors = config::parse("x.yml", everywhere_unknown).unwrap_err();
     let of_loader: BTreeSet<String> = errors
         .problems

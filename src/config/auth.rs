@@ -69,7 +69,7 @@ pub(super) fn token(fields: &mut Fields<'_>, base: &Path) -> Option<Secret> {
 }
 
 /// The secret itself, or where it is: by the end of its key.
-fn secret(value: Value<'_>, base: &Path) -> Option<Secret> {
+pub(super) fn secret(value: Value<'_>, base: &Path) -> Option<Secret> {
     let secret = match value.key {
         key if key.ends_with("_file") => from_file(value, base)?,
         key if key.ends_with("_env") => from_environment(value)?,

@@ -67,6 +67,13 @@ fn unfit(own: usize, other: usize, pools: &[ReadPool<'_>]) -> Option<String> {
         Some(format!("that is a {} pool", stand_in.settings.protocol.name()))
     } else if stand_in.stand_in.is_some() {
         Some("its own on_ejected names a pool, and chains are not followed".to_owned())
+    } else if let Some(databases) = pool.databases
+        && (stand_in.settings.databases < Some(databases) || stand_in.settings.redis_db != pool.redis_db)
+    {
+        let own = pool.redis_db;
+        Some(format!(
+            "the databases of that pool are others; it needs `databases: {databases}` and `redis_db: {own}` too"
+        ))
     } else {
         None
     }

@@ -2,23 +2,41 @@
 //! for them the file means the same settings.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::settings::{ListenAddress, PoolSettings, Protocol, ServerAddress, ServerSettings, Settings};
 use super::shown::Row;
+use super::users::User;
 
 /// Rows that have no value in a file while they are like this: their key is left out.
-const LEFT_OUT: [(&str, &str); 7] = [
+const LEFT_OUT: [(&str, &str); 11] = [
     ("admin.token", "none"),
     ("resolver", "system"),
     ("hash_tag", "none"),
     ("slow_timeout", "as timeout"),
     ("on_readmit", ""),
     ("redis_auth", "none"),
+    ("databases", "redis_db only"),
     ("gutter_ttl", ""),
+    ("keyless_server", "none"),
+    ("commands", "none"),
+    ("users", "none"),
 ];
 
 /// Keys that only pools of Redis have.
-const OF_REDIS: [&str; 3] = ["failure_replies", "redis_auth", "redis_db"];
+const OF_REDIS: [&str; 11] = [
+    "failure_replies",
+    "redis_auth",
+    "redis_db",
+    "databases",
+    "allow_admin_commands",
+    "keyless_server",
+    "commands",
+    "script_memory",
+    "users",
+    "dedicated_connections",
+    "idle_dedicated_connections",
+];
 
 /// YAML in our own format, whatever the file was written in.
 pub fn effective(settings: &Settings) -> String {
@@ -57,6 +75,7 @@ fn write_pool(text: &mut String, pool: &PoolSettings, all: &[PoolSettings]) {
             ("redis_auth", Some(username)) => {
                 let _ = writeln!(text, "    {key}:\n      username: {}\n      password: \"***\"", quoted(username));
             }
+            ("users", _) => write_users(text, pool.users.as_deref().unwrap_or_default()),
             _ => {
                 let _ = writeln!(text, "    {key}: {}", scalar(key, &value));
             }
@@ -65,6 +84,23 @@ fn write_pool(text: &mut String, pool: &PoolSettings, all: &[PoolSettings]) {
     text.push_str("    servers:\n");
     for server in &pool.servers {
         let _ = writeln!(text, "      - {}", quoted(&entry(server)));
+    }
+}
+
+fn write_users(text: &mut String, users: &[Arc<User>]) {
+    let none = if users.is_empty() { " {}" } else { "" };
+    let _ = writeln!(text, "    users:{none}");
+    for user in users {
+        let _ = writeln!(text, "      {}:", quoted(&user.name));
+        if user.nopass {
+            text.push_str("        nopass: true\n");
+        } else if !user.passwords.is_empty() {
+            text.push_str("        password: \"***\"\n");
+        }
+        let _ = writeln!(text, "        rules: {}", quoted(&user.rules));
+        if user.trust_scripts {
+            text.push_str("        trust_scripts: true\n");
+        }
     }
 }
 
@@ -78,7 +114,8 @@ fn scalar(key: &str, value: &str) -> String {
         |value: &str| !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
     match (key, value) {
         (_, "none" | "no limit") => "0".to_owned(),
-        ("failure_replies", list) => list.to_owned(),
+        ("failure_replies" | "commands", list) => list.to_owned(),
+        ("keyless_server", name) => quoted(name.strip_prefix("server ").unwrap_or(name)),
         ("on_ejected", policy) => quoted(policy.strip_prefix("pool ").unwrap_or(policy)),
         (_, value) if plain(value) => value.to_owned(),
         (_, value) => quoted(value),
@@ -132,6 +169,7 @@ mod tests {
              \x20 'a: b': {listen: '[::1]:7', protocol: redis, hash_tag: '{}', hash: murmur, distribution: modula, timeout: 0,\n\
              \x20          slow_timeout: 1h, connect_timeout: 0, client_connections: 7, client_write_timeout: 0, redis_db: 3,\n\
              \x20          auto_eject_hosts: true, on_ejected: spare, on_readmit: quarantine 10m, gutter_ttl: 90s,\n\
+             \x20          keyless_server: y, script_memory: 0, commands: {json.get: {keys: first, write: false}, X:y: {keys: [2, -2, 3]}},\n\
              \x20          failure_replies: [], servers: ['h:1:5 x', '/run/r.sock:2 z', 'local:1 y']}\n\
              \x20 spare: {listen: '/run/l.sock 0666', protocol: redis, hash_tag: '\"\\', servers: ['[::2]:6379:1 v6']}\n\
              \x20 m: {listen: 'h:9', on_ejected: miss, auto_eject_hosts: true, servers: ['h:11211']}\n",

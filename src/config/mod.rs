@@ -11,6 +11,7 @@
 mod address;
 mod auth;
 mod between_pools;
+mod commands;
 mod effective;
 mod fields;
 mod globals;
@@ -25,6 +26,7 @@ mod servers;
 mod settings;
 mod shown;
 mod traps;
+mod users;
 mod value;
 mod yaml;
 
@@ -34,10 +36,11 @@ pub use load::{Loaded, load_file, parse};
 pub use report::{ConfigErrors, Problem, Warning};
 pub use schema::json_schema;
 pub use settings::{
-    AdminSettings, Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit,
-    PoolSettings, Protocol, Secret, ServerAddress, ServerSettings, SessionLimits, Settings,
+    AdminSettings, CommandSettings, Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected,
+    OnReadmit, PoolSettings, Protocol, Secret, ServerAddress, ServerSettings, SessionLimits, Settings,
 };
 pub use shown::Row;
+pub use users::{DEFAULT_USER, PasswordHash, User};
 pub use value::duration;
 
 /// The format that a file is written in.

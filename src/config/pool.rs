@@ -9,12 +9,14 @@ use crate::ring::Distribution;
 use super::Dialect::{self, Outrigger, Twemproxy};
 use super::address::{LISTEN_ALLOWED, listen};
 use super::auth::credentials;
-use super::fields::{Context, Fields, Places};
+use super::commands::commands;
+use super::fields::{Context, Fields, Places, closest};
 use super::health;
 use super::report::quoted;
 use super::servers::servers;
-use super::settings::{PoolSettings, Protocol};
+use super::settings::{PoolSettings, Protocol, ServerAddress, ServerSettings};
 use super::traps::{self, Given};
+use super::users::users;
 use super::value::Value;
 use super::yaml::{Kind, Node};
 
@@ -23,6 +25,9 @@ pub(super) const INT: std::ops::RangeInclusive<u64> = 0..=i32::MAX as u64;
 
 /// More connections than this to one server help nobody; a nutcracker.yml may ask for them all the same.
 const MAX_CONNECTIONS: u64 = 4096;
+
+/// Each that is used takes connections of its own to every server.
+const MOST_DATABASES: u64 = 1024;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Of a nutcracker.yml too, which cannot say it: a connect that hangs for ever helps nobody.
@@ -34,7 +39,17 @@ const LEAST_RECONNECT_DELAY: Duration = Duration::from_millis(10);
 /// Of a nutcracker.yml too: a client that never reads would hold memory for ever.
 const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_RETRY_BUDGET: u64 = 10;
+/// A client that blocks or subscribes has one for as long as it does, so it is a number of clients; a tenth of the 10,000
+/// clients that Redis takes.
+const DEFAULT_DEDICATED: u64 = 1000;
+/// With fewer than there are transactions at once, each of the others would cost a connect.
+const DEFAULT_IDLE: u64 = 256;
+/// All of them would be all ports of one address.
+const MAX_DEDICATED: u64 = 65536;
 const DEFAULT_LOCAL_MEMORY: u64 = 64 << 20;
+/// Of a nutcracker.yml too: a thousand scripts of a page.
+const DEFAULT_SCRIPT_MEMORY: u64 = 1 << 20;
+const MOST_SCRIPT_MEMORY: u64 = 1 << 30;
 
 /// One pool as it was read, with what is still to be compared with the other pools.
 pub(super) struct ReadPool<'a> {
@@ -71,6 +86,8 @@ pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, bas
     let timeout = fields.read("timeout", default_timeout, |v| v.duration());
     let retry_budget = |v: Value<'_>| v.number(0..=100);
     let reconnect_delay = |v: Value<'_>| v.duration_from(LEAST_RECONNECT_DELAY);
+    let dedicated = |v: Value<'_>| v.number(1..=MAX_DEDICATED);
+    let idle = |v: Value<'_>| v.number(0..=MAX_DEDICATED);
     let client_connections = fields.read("client_connections", 0, |v| v.number(INT)) as usize;
     let reuseport = fields.read_in(Twemproxy, "reuseport", false, |v| v.boolean());
     let mut stand_in = None;
@@ -97,8 +114,20 @@ pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, bas
         client_write_timeout: own_limit(&mut fields, "client_write_timeout", DEFAULT_WRITE_TIMEOUT),
         client_idle_timeout: own_limit(&mut fields, "client_idle_timeout", Duration::ZERO),
         server_connections: fields.read("server_connections", 1, connections) as usize,
+        dedicated_connections: fields.read_in(Outrigger, "dedicated_connections", DEFAULT_DEDICATED, dedicated)
+            as usize,
+        idle_dedicated_connections: fields.read_in(Outrigger, "idle_dedicated_connections", DEFAULT_IDLE, idle)
+            as usize,
         redis_auth: fields.read("redis_auth", None, |v| credentials(v, base).map(Some)),
         redis_db: fields.read("redis_db", 0, |v| v.number(INT)) as u32,
+        databases: fields
+            .read_in(Outrigger, "databases", None, |v| v.number(1..=MOST_DATABASES).map(|n| Some(n as u32))),
+        allow_admin_commands: fields.read_in(Outrigger, "allow_admin_commands", false, |v| v.boolean()),
+        keyless_server: fields.read_in(Outrigger, "keyless_server", None, |v| keyless(v, &settings_servers).map(Some)),
+        commands: fields.read_in(Outrigger, "commands", Vec::new(), commands),
+        script_memory: fields
+            .read_in(Outrigger, "script_memory", DEFAULT_SCRIPT_MEMORY, |v| v.size(0..=MOST_SCRIPT_MEMORY)),
+        users: fields.read_in(Outrigger, "users", None, |v| users(v, base).map(Some)),
         local_memory: fields.read_in(Outrigger, "local_memory", DEFAULT_LOCAL_MEMORY, |v| v.size(1 << 20..=1 << 40)),
         servers: settings_servers,
     };
@@ -113,6 +142,7 @@ pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, bas
     if protocol == Some(Protocol::Memcached) {
         redis_only(&given, context);
     }
+    databases(&settings, &given, context);
     health::require_on_readmit(&settings, &given, context);
     traps::pool(&settings, &given, context);
     listen?;
@@ -153,6 +183,15 @@ fn hash_tag(value: Value<'_>) -> Option<HashTag> {
     value.parsed(allowed, |text| text.as_bytes().try_into().ok().map(HashTag))
 }
 
+/// The name of one of the pool's servers.
+fn keyless(value: Value<'_>, servers: &[ServerSettings]) -> Option<String> {
+    let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
+    let near = value.node.scalar().and_then(|text| closest(text, &names));
+    let hint = near.map_or(String::new(), |near| format!("did you mean {}? ", quoted(near)));
+    let allowed = format!("{hint}allowed: the name of a server of the pool");
+    value.parsed(&allowed, |text| names.contains(&text).then(|| text.to_owned()))
+}
+
 /// A limit that only our own format has; 0 is none.
 fn own_limit(fields: &mut Fields<'_>, key: &'static str, default: Duration) -> Option<Duration> {
     unless_zero(fields.read_in(Outrigger, key, default, |v| v.duration()))
@@ -162,17 +201,43 @@ fn unless_zero(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
 }
 
+/// Databases that clients may choose: the pool's own is one of them, and servers have them.
+fn databases(settings: &PoolSettings, given: &Given<'_>, context: Context<'_>) {
+    let (Some(databases), Some(at)) = (settings.databases, given.places.of("databases")) else { return };
+    let own = settings.redis_db;
+    if own >= databases {
+        let message = format!("databases: {databases} without redis_db, which is {own}; allowed: at least {}", own + 1);
+        context.report.error(at, message);
+    }
+    if databases > 1 && settings.servers.iter().any(|server| server.address == ServerAddress::Local) {
+        let message = format!("databases: {databases} with a local server, which has one; allowed: 1");
+        context.report.error(at, message);
+    }
+}
+
 /// Keys that mean nothing to memcached: an error, except where twemproxy lets it pass.
 fn redis_only(given: &Given<'_>, context: Context<'_>) {
     let advice = match context.dialect {
         Dialect::Outrigger => "allowed: with `protocol: redis`",
         Dialect::Twemproxy => "allowed: with `redis: true`",
     };
-    if let Some(at) = given.places.of("redis_auth") {
-        context.report.error(at, format!("'redis_auth' in a memcached pool; {advice}"));
+    for key in [
+        "redis_auth",
+        "users",
+        "failure_replies",
+        "allow_admin_commands",
+        "keyless_server",
+        "commands",
+        "script_memory",
+        "dedicated_connections",
+        "idle_dedicated_connections",
+    ] {
+        if let Some(at) = given.places.of(key) {
+            context.report.error(at, format!("'{key}' in a memcached pool; {advice}"));
+        }
     }
-    if let Some(at) = given.places.of("failure_replies") {
-        context.report.error(at, format!("'failure_replies' in a memcached pool; {advice}"));
+    if let Some(at) = given.places.of("databases") {
+        context.report.error(at, format!("'databases' in a memcached pool; {advice}"));
     }
     if let Some(at) = given.places.of("redis_db") {
         match context.dialect {

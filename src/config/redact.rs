@@ -6,14 +6,15 @@ use super::fields::closest;
 /// Words that hold a secret, in this spelling or a near one.
 const SECRET_KEYS: [&str; 3] = ["redis_auth", "password", "token"];
 /// Words that look like those but name where the secret is.
-const HARMLESS_KEYS: [&str; 5] = ["username", "password_file", "password_env", "token_file", "token_env"];
+const HARMLESS_KEYS: [&str; 6] = ["username", "password_file", "password_env", "token_file", "token_env", "nopass"];
 /// Parts of words that hold a secret wherever a colon follows.
 const SECRET_PARTS: [&str; 4] = ["auth", "pass", "secret", "token"];
 
 /// The front of `line`, which starts at `line_start`, that holds no secret: all of it, unless it has a key for one, or is
 /// nested under a line that has.
 pub(super) fn without_secret<'t>(text: &'t str, line: &'t str, line_start: usize) -> &'t str {
-    if let Some(end) = end_of_secret_key(line) {
+    let ends = [end_of_secret_key(line), end_of_password_sign(line)];
+    if let Some(end) = ends.into_iter().flatten().min() {
         return &line[..end];
     }
     let indent = |l: &str| l.len() - l.trim_start().len();
@@ -43,6 +44,13 @@ fn end_of_secret_key(line: &str) -> Option<usize> {
     let end = start + word.len();
     let colon = line[end..].find(':').map_or(0, |i| i + 1);
     Some(end + colon)
+}
+
+/// Where the sign ends that makes a word of a rule line a password, as in Redis: `>secret`.
+fn end_of_password_sign(line: &str) -> Option<usize> {
+    let before = |at: usize| line[..at].ends_with([' ', '"', '\'']);
+    let after = |at: usize| line[at + 1..].starts_with(|c: char| !c.is_whitespace());
+    line.match_indices(['>', '<']).find(|(at, _)| before(*at) && after(*at)).map(|(at, _)| at + 1)
 }
 
 fn is_secret_key(word: &str) -> bool {
@@ -81,6 +89,8 @@ mod tests {
         assert_eq!(shown("  redis_auth: {username: me, password: hunter2}"), "  redis_auth:");
         assert_eq!(shown("    passwrod: hunter2"), "    passwrod:");
         assert_eq!(shown("  token: hunter2"), "  token:");
+        assert_eq!(shown("  rules: '>hunter2 ~*'"), "  rules: '>");
+        assert_eq!(shown("  rules: +get <hunter2"), "  rules: +get <");
         assert_eq!(shown("  admin_token: hunter2"), "  admin_token:");
     }
 

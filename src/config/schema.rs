@@ -223,6 +223,13 @@ struct Pool {
     /// Connections to each server, per worker.
     #[schemars(range(min = 1, max = 4096), extend("default" = 1))]
     server_connections: Option<u32>,
+    /// Most connections to each server, per worker, that one client has to itself for a while: transactions, blocking
+    /// commands, subscriptions. Clients that need one more get an error.
+    #[schemars(range(min = 1, max = 65536), extend("default" = 1000))]
+    dedicated_connections: Option<u32>,
+    /// How many of them are kept for the next client, per server and worker; each for a minute at the most.
+    #[schemars(range(min = 0, max = 65536), extend("default" = 256))]
+    idle_dedicated_connections: Option<u32>,
     /// Longest wait before another attempt to connect to a server, from 10ms: ms, or with a unit.
     #[schemars(default, schema_with = "duration", extend("default" = "1s"))]
     max_reconnect_delay: Option<()>,
@@ -278,9 +285,38 @@ struct Pool {
     /// The Redis database, selected on every server connection.
     #[schemars(extend("default" = 0))]
     redis_db: Option<u32>,
+    /// Who may log in, by name, and what each may do; without it everybody who gives the password of redis_auth, and
+    /// everything.
+    users: Option<BTreeMap<String, User>>,
+    /// Pass on commands that can destroy what others rely on, such as FLUSHALL, CONFIG SET and SHUTDOWN.
+    #[schemars(extend("default" = false))]
+    allow_admin_commands: Option<bool>,
+    /// Databases that clients may SELECT, from 0 on; without it redis_db only.
+    #[schemars(range(min = 1, max = 1024))]
+    databases: Option<u32>,
+    /// The name of the server that is asked what has no key; the first that takes traffic without it.
+    keyless_server: Option<String>,
+    /// Commands that Outrigger does not know, by name: where their keys are, and what they do.
+    commands: Option<BTreeMap<String, Command>>,
+    /// Scripts that are remembered, for servers that have lost them: bytes, or with a unit; 0: none.
+    #[schemars(default, schema_with = "size", extend("default" = "1MiB"))]
+    script_memory: Option<()>,
     /// Memory of each `local` server: bytes, or with a unit.
     #[schemars(default, schema_with = "size", extend("default" = "64MiB"))]
     local_memory: Option<()>,
+}
+
+/// A command that Outrigger does not know.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Command {
+    /// Where its keys are: first (the first argument), all (every argument), none, or the places of the first and the last
+    /// key, the last from the end if negative, and the step from one to the next.
+    #[schemars(schema_with = "command_keys")]
+    keys: (),
+    /// It changes something; false: it may be sent again after a lost connection.
+    #[schemars(extend("default" = true))]
+    write: Option<bool>,
 }
 
 #[derive(JsonSchema)]
@@ -306,6 +342,28 @@ struct RedisUser {
     password_env: Option<String>,
 }
 
+/// One user: a password, or nopass, and rules.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct User {
+    /// The password itself.
+    password: Option<String>,
+    /// A file that holds the password; relative names start at the folder of this file.
+    password_file: Option<String>,
+    /// The environment variable that holds the password.
+    password_env: Option<String>,
+    /// The SHA-256 of the password in hexadecimal, as ACL GETUSER of Redis shows it.
+    password_hash: Option<String>,
+    /// Any password will do.
+    #[schemars(extend("default" = false))]
+    nopass: Option<bool>,
+    /// What the user may do, in the words of a Redis ACL: "~app:* +@read".
+    rules: String,
+    /// Scripts of this user may do more than the user.
+    #[schemars(extend("default" = false))]
+    trust_scripts: Option<bool>,
+}
+
 fn workers(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1024}, {"const": "auto"}]})
 }
@@ -324,6 +382,13 @@ fn on_readmit(_: &mut SchemaGenerator) -> Schema {
 
 fn reply_words(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z]{1,32}$"}})
+}
+
+fn command_keys(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"anyOf": [
+        {"enum": ["first", "all", "none"]},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}
+    ]})
 }
 
 fn level(_: &mut SchemaGenerator) -> Schema {

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::users::User;
 use crate::hash::{HashTag, KeyHash};
 use crate::protocol::Limits;
+use crate::protocol::redis::commands::keys::{CHANGE, READ, range};
+use crate::protocol::redis::commands::learnt::Description;
+use crate::protocol::redis::commands::{READONLY, WRITE};
 use crate::ring::{Distribution, RingServer};
 use crate::telemetry::ObserveSettings;
 
@@ -120,9 +125,26 @@ pub struct PoolSettings {
     pub client_idle_timeout: Option<Duration>,
     /// Connections per server and worker; at least 1.
     pub server_connections: usize,
+    /// Most dedicated connections per server and worker, in use and idle; at least 1.
+    pub dedicated_connections: usize,
+    /// Of those, most that are kept while nobody uses them.
+    pub idle_dedicated_connections: usize,
     /// What servers are sent and what clients must send.
     pub redis_auth: Option<Credentials>,
+    /// Where sessions begin.
     pub redis_db: u32,
+    /// Clients may select databases from 0 up to, and without, this one; `None`: `redis_db` only.
+    pub databases: Option<u32>,
+    /// Who may log in, and what each may do; `None`: whoever knows the password of `redis_auth`, and everything.
+    pub users: Option<Vec<Arc<User>>>,
+    /// Commands that can destroy what others rely on are passed on.
+    pub allow_admin_commands: bool,
+    /// The server that is asked what has no key, by its ring name; `None`: the first that takes traffic.
+    pub keyless_server: Option<String>,
+    /// Commands that Outrigger does not know, by name.
+    pub commands: Vec<CommandSettings>,
+    /// Scripts that are remembered, in bytes; 0: none.
+    pub script_memory: u64,
     /// Memory of each in-process `local` server, in bytes.
     pub local_memory: u64,
     /// In ring order (twemproxy's): by length of the ring name, then by its bytes. Never empty.
@@ -186,6 +208,18 @@ pub enum ListenAddress {
     Unix { path: PathBuf, mode: Option<u32> },
 }
 
+/// What the file says about a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// In lower case.
+    pub name: String,
+    /// Places of the first and the last key, the last counted from the end if negative, and the step from one to the next;
+    /// `None`: there are no keys.
+    pub keys: Option<(i16, i16, u16)>,
+    /// It changes something.
+    pub write: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSettings {
     /// The ring name: given, or derived from the address as twemproxy does it.
@@ -223,6 +257,23 @@ impl PoolSettings {
     /// The servers as a ring is built from them.
     pub fn ring_servers(&self) -> Vec<RingServer<'_>> {
         self.servers.iter().map(|server| RingServer { name: &server.name, weight: server.weight }).collect()
+    }
+}
+
+impl CommandSettings {
+    /// As a server would describe it.
+    pub fn description(&self) -> Description {
+        let (flags, does) = if self.write { (WRITE, CHANGE) } else { (READONLY, READ) };
+        let spec = |(first, last, step)| range(first, if last < 0 { last } else { last - first }, step, does);
+        Description {
+            name: self.name.clone(),
+            arity: -1,
+            flags,
+            categories: 0,
+            key_specs: self.keys.map(spec).into_iter().collect(),
+            more_keys: false,
+            subcommands: Vec::new(),
+        }
     }
 }
 

@@ -1,13 +1,15 @@
 //! Settings as rows of key and value, in the words of a file: what is compared and shown when a file changes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::globals::level_name;
 use super::health::POLICIES;
 use super::settings::{
-    AdminSettings, Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected, OnReadmit,
-    PoolSettings, Protocol, SessionLimits, Settings,
+    AdminSettings, CommandSettings, Credentials, HealthSettings, ListenAddress, LogFormat, LogSettings, OnEjected,
+    OnReadmit, PoolSettings, Protocol, SessionLimits, Settings,
 };
+use super::users::User;
 use crate::protocol::Limits;
 use crate::telemetry::ObserveSettings;
 
@@ -93,7 +95,7 @@ fn limit_rows(one: &Limits, many: &SessionLimits) -> Vec<Row> {
 
 impl PoolSettings {
     /// Every key but `servers`; always the same keys in the same order. A password shows as three stars, so of
-    /// `redis_auth` equal rows are not yet equal values. `all`: the pools of the same settings.
+    /// `redis_auth` and `users` equal rows are not yet equal values. `all`: the pools of the same settings.
     pub fn rows(&self, all: &[PoolSettings]) -> Vec<Row> {
         let Self {
             name: _,
@@ -116,8 +118,16 @@ impl PoolSettings {
             client_write_timeout,
             client_idle_timeout,
             server_connections,
+            dedicated_connections,
+            idle_dedicated_connections,
             redis_auth,
             redis_db,
+            databases,
+            users,
+            allow_admin_commands,
+            keyless_server,
+            commands,
+            script_memory,
             local_memory,
             servers: _,
         } = self;
@@ -136,6 +146,8 @@ impl PoolSettings {
             ("tcpkeepalive", tcpkeepalive.to_string()),
             ("preconnect", preconnect.to_string()),
             ("server_connections", server_connections.to_string()),
+            ("dedicated_connections", dedicated_connections.to_string()),
+            ("idle_dedicated_connections", idle_dedicated_connections.to_string()),
             ("max_reconnect_delay", duration(*max_reconnect_delay)),
             ("retry_budget_percent", retry_budget_percent.to_string()),
             ("client_write_timeout", limit(*client_write_timeout)),
@@ -145,6 +157,12 @@ impl PoolSettings {
         rows.extend([
             ("redis_auth", redis_auth.as_ref().map_or("none".to_owned(), without_password)),
             ("redis_db", redis_db.to_string()),
+            ("databases", databases.map_or("redis_db only".to_owned(), |n| n.to_string())),
+            ("users", users.as_ref().map_or("none".to_owned(), |users| without_passwords(users))),
+            ("allow_admin_commands", allow_admin_commands.to_string()),
+            ("keyless_server", keyless_server.as_ref().map_or("none".to_owned(), |name| format!("server {name}"))),
+            ("commands", if commands.is_empty() { "none".to_owned() } else { command_list(commands) }),
+            ("script_memory", size(*script_memory)),
             ("local_memory", size(*local_memory)),
         ]);
         rows
@@ -192,6 +210,21 @@ impl Protocol {
     }
 }
 
+/// As it stands in a file, on one line.
+fn command_list(commands: &[CommandSettings]) -> String {
+    let shown = commands.iter().map(|CommandSettings { name, keys, write }| {
+        let keys = match keys {
+            None => "none".to_owned(),
+            Some((1, 1, 1)) => "first".to_owned(),
+            Some((1, -1, 1)) => "all".to_owned(),
+            Some((first, last, step)) => format!("[{first}, {last}, {step}]"),
+        };
+        // JSON is YAML, and a name may have any sign.
+        format!("{}: {{keys: {keys}, write: {write}}}", serde_json::Value::from(name.as_str()))
+    });
+    format!("{{{}}}", shown.collect::<Vec<_>>().join(", "))
+}
+
 fn listen_with_mode(listen: &ListenAddress) -> String {
     match listen {
         ListenAddress::Unix { mode: Some(mode), .. } => format!("{listen} {mode:04o}"),
@@ -222,6 +255,16 @@ fn without_password(credentials: &Credentials) -> String {
         Some(username) => format!("{username} ***"),
         None => "***".to_owned(),
     }
+}
+
+/// `app: ~app:* +@read; default: off`
+fn without_passwords(users: &[Arc<User>]) -> String {
+    let one = |user: &Arc<User>| {
+        let nopass = if user.nopass { " nopass" } else { "" };
+        let trust = if user.trust_scripts { " trust_scripts" } else { "" };
+        format!("{}:{nopass}{trust} {}", user.name, user.rules)
+    };
+    users.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn limit(duration: Option<Duration>) -> String {
