@@ -216,7 +216,7 @@ async fn serve(index: usize, plan: Plan, pass: Rc<Pass>, mut queue: mpsc::Unboun
             Mail::Client(accepted) => local.admit(accepted),
             Mail::Topology(topology) => local.adopt(topology).await,
             Mail::HealthChanged => local.health_changed(),
-            Mail::AddressesChanged => local.pools.each_connection(|connection| connection.follow()),
+            Mail::AddressesChanged => local.addresses_changed(),
             Mail::Depart(departure) => local.depart(departure),
             Mail::Drain => break,
         }
@@ -294,6 +294,7 @@ impl Local {
             let mut busy = false;
             // Every connection is to be checked, so no short cut at the first that has a deadline.
             self.pools.each_connection(|connection| busy |= connection.check_deadlines(now));
+            busy |= self.check_lots(now);
             busy |= self.finish_changes(now);
             if busy {
                 self.ticker.set();
@@ -309,9 +310,28 @@ impl Local {
                     sessions.values().for_each(|session| session.check_patience(now));
                 }
             }
+            if self.shared.holds()
+                && let Some(left) = sessions.values().filter_map(|session| session.check_gate(now)).min()
+            {
+                self.ticker.set_within(left);
+            }
             drop((sessions, patrol));
             self.changed.notify_one();
         }
+    }
+
+    /// Checks the deadlines of dedicated connections, and closes those that were not used for long. True while one in use
+    /// has a deadline.
+    fn check_lots(&self, now: Instant) -> bool {
+        let (mut busy, mut soonest) = (false, None);
+        for lot in self.pools.lots() {
+            busy |= lot.check_deadlines(now);
+            soonest = lot.close_unused(now).into_iter().chain(soonest).min();
+        }
+        if let Some(delay) = soonest {
+            self.ticker.set_within(delay);
+        }
+        busy
     }
 
     /// Sees what is left of pools and servers that were removed; true while something is.
@@ -331,11 +351,17 @@ impl Local {
 
     fn health_changed(&self) {
         self.pools.all().iter().for_each(|pool| pool.adopt());
+        self.shared.check_subscriptions();
         let now = self.shared.pass.now();
         // The ticker knows already whether it must go on.
         self.pools.each_connection(|connection| {
             connection.check_deadlines(now);
         });
+    }
+
+    fn addresses_changed(&self) {
+        self.pools.each_connection(|connection| connection.follow());
+        self.pools.lots().iter().for_each(|lot| lot.close_stale());
     }
 
     fn depart(&self, departure: Departure) {
@@ -352,12 +378,15 @@ impl Local {
         }
         while self.is_busy() {
             if Instant::now() >= until {
-                let sessions = self.sessions.borrow().len();
-                return tracing::warn!(sessions, "drain limit reached, closing what is left");
+                let sessions = std::mem::take(&mut *self.sessions.borrow_mut());
+                tracing::warn!(sessions = sessions.len(), "drain limit reached, closing what is left");
+                sessions.values().for_each(|session| session.abandon());
+                break;
             }
             self.ticker.set();
             self.changed.notified().await;
         }
+        self.shared.stay();
     }
 
     /// Sessions are open, or requests that nobody waits for (`noreply`) are still to be written and answered.

@@ -1,4 +1,4 @@
-//! Making a connection: address, connect, AUTH, SELECT. It counts as made only when the server accepted all of it.
+//! Making a connection: address, connect, AUTH, HELLO, SELECT. It counts as made only when the server accepted all of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,10 +12,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::ReadBuf;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Endpoint, Reason, Server};
+use super::{Endpoint, Facts, Reason, Server};
 use crate::discovery::{Host, Name};
 use crate::io::{Stream, Ticker};
-use crate::protocol::redis::{reply, response};
+use crate::protocol::redis::{Version, reply, response};
 use crate::protocol::{Limits, Parsed};
 
 /// The longest that one address is waited for when there is another.
@@ -24,14 +24,14 @@ const LONGEST_TRY: Duration = Duration::from_secs(1);
 /// The kernel asks whether the other end is still there when it has said nothing for so long.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// Connects and logs in. The caller sees to the time limit.
+/// Connects and logs in; what the server says of itself goes to `facts`. The caller sees to the time limit.
 ///
 /// # Errors
 /// The reason, with the server's own words where it gave any.
-pub async fn connect(server: &Server) -> Result<Stream, Reason> {
+pub async fn connect(server: &Server, facts: &Facts) -> Result<Stream, Reason> {
     let mut attempt = Attempt { endpoint: &server.endpoint, made: false };
     let mut stream = open(server).await?;
-    log_in(&mut stream, server).await?;
+    log_in(&mut stream, server, facts).await?;
     attempt.made = true;
     Ok(stream)
 }
@@ -108,27 +108,37 @@ async fn open_tcp(address: SocketAddr) -> Result<Stream, Reason> {
     Ok(Stream::Tcp(stream))
 }
 
-async fn log_in(stream: &mut Stream, server: &Server) -> Result<(), Reason> {
+/// The password goes before HELLO, not with it: a server that does not know HELLO repeats its arguments in the error.
+async fn log_in(stream: &mut Stream, server: &Server, facts: &Facts) -> Result<(), Reason> {
     let login = &server.login;
     if let Some(password) = &login.password {
         let mut command: Vec<&[u8]> = vec![b"AUTH"];
         command.extend(login.username.as_deref().map(str::as_bytes));
         command.push(password.as_bytes());
-        exchange(stream, "AUTH", &command, &server.limits).await?;
+        accepted("AUTH", exchange(stream, "AUTH", &command, &server.limits).await?)?;
+    }
+    if login.version == Version::Resp3 {
+        let hello = exchange(stream, "HELLO", &[b"HELLO", b"3"], &server.limits).await?;
+        facts.learn(&hello);
+        if hello.first() != Some(&b'%') {
+            // An error it is, in all likelihood: nothing but HELLO's own reply is a map here.
+            return Err(accepted("HELLO", hello).err().map_or(unexpected("HELLO"), Reason::lacking));
+        }
     }
     if login.database != 0 {
         let database = login.database.to_string();
-        exchange(stream, "SELECT", &[b"SELECT", database.as_bytes()], &server.limits).await?;
+        let reply = exchange(stream, "SELECT", &[b"SELECT", database.as_bytes()], &server.limits).await?;
+        accepted("SELECT", reply).map_err(|reason| if login.chosen { reason.lacking() } else { reason })?;
     }
     Ok(())
 }
 
-/// Sends one command and waits for `+OK`.
-async fn exchange(stream: &mut Stream, name: &'static str, args: &[&[u8]], limits: &Limits) -> Result<(), Reason> {
+/// Sends one command and waits for its reply.
+async fn exchange(stream: &mut Stream, name: &'static str, args: &[&[u8]], limits: &Limits) -> Result<Vec<u8>, Reason> {
     let mut request = Vec::new();
     reply::write_command(&mut request, args);
     let scan = |received: &[u8]| response::scan(received, limits).map_err(|e| Reason::Protocol(e.to_string()));
-    accepted(name, ask(stream, name, &request, scan).await?)
+    ask(stream, name, &request, scan).await
 }
 
 /// Sends one request and waits for its one reply, whose end `scan` finds.
@@ -161,8 +171,12 @@ fn accepted(command: &'static str, received: Vec<u8>) -> Result<(), Reason> {
     match decode_bytes(&Bytes::from(received)) {
         Ok(Some((BytesFrame::SimpleString(_), _))) => Ok(()),
         Ok(Some((BytesFrame::Error(error), _))) => Err(Reason::Login { command, error: error.to_string() }),
-        _ => Err(Reason::Protocol(format!("unexpected reply to {command}"))),
+        _ => Err(unexpected(command)),
     }
+}
+
+fn unexpected(command: &'static str) -> Reason {
+    Reason::Protocol(format!("unexpected reply to {command}"))
 }
 
 async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {

@@ -23,9 +23,12 @@ pub enum Reason {
     /// The name has no address.
     #[error("Host is down: {0}")]
     NotResolved(String),
-    /// The server refused AUTH or SELECT.
+    /// The server refused AUTH, HELLO or SELECT.
     #[error("{command} failed: {error}")]
     Login { command: &'static str, error: String },
+    /// The server has not what a client asks for, RESP3 or a database: it refused HELLO or SELECT.
+    #[error("{command} failed: {error}")]
+    Lacking { command: &'static str, error: String },
     /// The server sent something that is no reply, or one that nothing asked for.
     #[error("Invalid reply: {0}")]
     Protocol(String),
@@ -61,7 +64,18 @@ pub enum Reason {
 impl Reason {
     /// Whether the server is to blame.
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::Ejected | Self::OutOfStep | Self::Moved | Self::Removed | Self::Exhausted(_))
+        !matches!(
+            self,
+            Self::Ejected | Self::OutOfStep | Self::Moved | Self::Removed | Self::Exhausted(_) | Self::Lacking { .. }
+        )
+    }
+
+    /// What the server refused is what a client asked for, not the settings.
+    pub fn lacking(self) -> Self {
+        match self {
+            Self::Login { command, error } => Self::Lacking { command, error },
+            other => other,
+        }
     }
 
     /// The reason of an attempt to connect that failed.
@@ -78,7 +92,7 @@ impl Reason {
             Self::TimedOut(_) | Self::Silent(_) => Trouble::Timeout,
             Self::ConnectTimedOut(_) | Self::NotConnected(_) => Trouble::ConnectFailed,
             Self::NotResolved(_) => Trouble::NotResolved,
-            Self::Login { .. } => Trouble::Login,
+            Self::Login { .. } | Self::Lacking { .. } => Trouble::Login,
             Self::Protocol(_) | Self::OutOfStep => Trouble::ProtocolError,
             Self::Closed | Self::Io(_) => Trouble::ConnectionLost,
             Self::Ejected => Trouble::Ejected,

@@ -33,6 +33,8 @@ pub struct Entry<R> {
     pub kept: u32,
     /// It may be sent again: the copy is all of it.
     pub repeatable: bool,
+    /// It is an EVALSHA; see `connection::scripts`.
+    pub script: bool,
     /// It is in the sample that hot and big keys are looked for in.
     pub sampled: bool,
     pub deadline: Option<Instant>,
@@ -56,6 +58,7 @@ impl<R> Entry<R> {
             slow: false,
             kept: 0,
             repeatable: false,
+            script: false,
             sampled: false,
             deadline,
             queued: Stamp::default(),
@@ -165,6 +168,11 @@ impl<R> InFlight<R> {
     /// large item.)
     pub fn next(&self) -> Option<&Entry<R>> {
         self.queue.front().filter(|_| self.start < self.written)
+    }
+
+    /// The request that is answered before all others, whether any of it was written or not.
+    pub fn oldest(&self) -> Option<&Entry<R>> {
+        self.queue.front()
     }
 
     /// The length of the oldest request, in bytes.

@@ -15,9 +15,11 @@ pub struct Measure {
 impl Measure {
     /// The length of the reply at the front of `bytes`. When it is not whole, the next call must bring the same bytes and
     /// more.
+    #[inline]
     pub fn reply(&mut self, bytes: &[u8], expect: Expect, limits: &Limits) -> Result<Parsed<usize>, Reason> {
         match expect {
-            // A push answers nothing, so it must not take the place of a reply; no RESP2 server sends one.
+            // A push answers nothing, so it must not take the place of a reply: [`Measure::push`] is for those of RESP3, and
+            // no RESP2 server sends one.
             Expect::Resp if bytes.first() == Some(&b'>') => Err(Reason::Protocol("a RESP3 push".into())),
             Expect::Resp => self.resp(bytes, limits).map_err(|e| Reason::Protocol(e.to_string())),
             Expect::Memcached(expect) => {
@@ -26,6 +28,12 @@ impl Measure {
         }
     }
 
+    /// As [`Measure::reply`] for Redis, where pushes are welcome as well.
+    pub fn reply_or_push(&mut self, bytes: &[u8], limits: &Limits) -> Result<Parsed<usize>, Reason> {
+        self.resp(bytes, limits).map_err(|e| Reason::Protocol(e.to_string()))
+    }
+
+    #[inline(always)]
     fn resp(&mut self, bytes: &[u8], limits: &Limits) -> Result<Parsed<usize>, redis::response::ScanError> {
         let Some(scanner) = &mut self.partial else {
             let parsed = redis::response::scan(bytes, limits)?;

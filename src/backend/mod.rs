@@ -5,24 +5,33 @@
 
 mod connect;
 mod connection;
+mod dedicated;
+mod facts;
 mod failure;
 mod in_flight;
 mod measure;
 mod probe;
+mod queues;
 mod replay;
+mod scripts;
+mod signs;
+mod wire;
 
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 pub use connection::{Connection, Records};
+pub use dedicated::{Answer, Dedicated, Keeper, Tenant, Wait};
+pub use facts::{Facts, Said};
 pub use failure::{Failure, Lost, Reason};
 pub use probe::Probe;
+pub use scripts::{LONGEST_BODY, Scripts};
 
 use crate::discovery::Host;
 use crate::io::Payload;
-use crate::protocol::Limits;
-use crate::protocol::memcached;
+use crate::protocol::redis::Version;
+use crate::protocol::{Limits, memcached, redis};
 
 /// Which request of a requester a reply belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,12 +42,17 @@ pub struct Ticket {
     pub part: u32,
 }
 
-/// Whoever sent a request and is owed its reply. Exactly one of the two is called, once, for every request sent.
+/// Whoever sent a request and is owed its reply. Exactly one of these is called, once, for every request sent.
 pub trait Requester {
     /// The server's reply.
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>);
     /// There is no reply, and why.
     fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>);
+    /// In place of a reply, for an EVALSHA of a script that the server should have and has not: the request, and what the
+    /// server said.
+    fn no_script(self: Rc<Self>, ticket: Ticket, _request: Lost, payload: Payload<'_>) {
+        self.reply(ticket, payload);
+    }
 }
 
 /// What the whole process thinks of one server. Every connection to it tells what it sees, and asks.
@@ -68,6 +82,8 @@ pub struct Request {
     pub time: Time,
     /// How often it was sent before.
     pub attempts: u8,
+    /// It is an EVALSHA of a script that the server has; if it has not after all, [`Requester::no_script`] is called.
+    pub script: bool,
 }
 
 /// How long a request may take, from queueing to reply.
@@ -84,7 +100,7 @@ pub enum Time {
 impl Request {
     /// A request that is sent for the first time, and must not be sent twice.
     pub fn once(ticket: Ticket, expect: Expect) -> Self {
-        Self { ticket, expect, repeatable: false, time: Time::Usual, attempts: 0 }
+        Self { ticket, expect, repeatable: false, time: Time::Usual, attempts: 0, script: false }
     }
 }
 
@@ -107,7 +123,20 @@ pub enum Endpoint {
 pub struct Login {
     pub username: Option<String>,
     pub password: Option<String>,
-    /// Selected when not 0, after the password.
+    /// Asked for with `HELLO 3` after the password, unless it is the one that every connection begins with.
+    pub version: Version,
+    /// Selected when not 0, after all else.
+    pub database: u32,
+    /// A client chose the database, not the settings: that the server has none of that number does not make it fail.
+    pub chosen: bool,
+}
+
+/// What a connection to a server is set up as. A pool has one *usual* variant; others are for the sessions that ask for
+/// them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Variant {
+    pub version: Version,
+    /// As clients number it.
     pub database: u32,
 }
 
@@ -140,6 +169,29 @@ pub struct Server {
 }
 
 impl Server {
+    /// A link made for the one serves the other as well.
+    pub fn leads_to_same(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint && self.login == other.login
+    }
+
+    /// Whether a reply says that the server cannot serve now.
+    fn is_failure_reply(&self, expect: Expect, reply: &[u8]) -> bool {
+        if expect != Expect::Resp || reply.first() != Some(&b'-') || self.failure_replies.is_empty() {
+            return false;
+        }
+        let Some(word) = redis::response::error_word(reply) else { return false };
+        self.failure_replies.iter().any(|listed| listed.as_bytes() == word)
+    }
+
+    /// The same server for connections of another variant than the pool's usual one, whose database is `usual`.
+    pub fn as_variant(&self, usual: u32, variant: Variant) -> Self {
+        let Variant { version, database } = variant;
+        let chosen = database != usual;
+        // In-process servers have one database, whatever its number is to clients.
+        let database = if chosen { database } else { self.login.database };
+        Self { login: Login { version, database, chosen, ..self.login.clone() }, ..self.clone() }
+    }
+
     fn failure<'a>(&'a self, reason: &'a Reason) -> Failure<'a> {
         Failure { pool: &self.pool, server: &self.name, reason, lost: None }
     }

@@ -1,7 +1,7 @@
 //! Asking a server how it is, past all queues: on a connection of the probe's own, which is kept from one time to the next.
 
 use super::connect::{ask, connect, is_current};
-use super::{Reason, Server};
+use super::{Facts, Reason, Server};
 use crate::config::Protocol;
 use crate::io::Stream;
 use crate::protocol::redis::{reply, response};
@@ -101,7 +101,7 @@ impl Probe {
             return Ok(reply);
         }
         self.blameless = false;
-        let mut stream = connect(&self.server).await.map_err(|reason| {
+        let mut stream = connect(&self.server, &Facts::default()).await.map_err(|reason| {
             self.blameless = !reason.is_failure();
             reason.to_string()
         })?;

@@ -3,27 +3,39 @@
 //! Servers are known by their *place*: those of the pool by their index in ring order, those of the pool that stands in
 //! for ejected ones behind them.
 
+mod asking;
 mod explain;
 mod health;
+mod learnt;
+mod lot;
 mod routing;
+mod scripts;
 mod succession;
 mod topology;
+mod variants;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::backend::{Connection, Records};
+use crate::backend::{Connection, Dedicated, Tenant, Variant};
 use crate::config::{OnEjected, OnReadmit, PoolSettings};
 use crate::hash::tagged;
 use crate::health::RetryBudget;
 use crate::io::Pass;
+use crate::protocol::redis::Version;
 use crate::ring::Distribution;
 use crate::telemetry::PoolCells;
 
+use asking::Asking;
+use lot::{Bounds, Terms};
+use variants::Others;
+
 pub use explain::Explanation;
 pub use health::{Notify, PoolHealth};
+pub use learnt::{Answer, Learnt, Name, Outlook};
+pub use lot::{Full, Lot};
 pub use routing::{Routing, Way};
 pub use succession::{match_pools, match_servers};
 pub use topology::{Ground, ServerId, SharedPool, SharedServer, Topology};
@@ -41,8 +53,23 @@ pub struct Pool {
     routing: RefCell<Arc<Routing>>,
     /// By server, in ring order; each with `server_connections` connections.
     connections: Vec<Vec<Rc<Connection>>>,
+    /// By server: its dedicated connections.
+    lots: Vec<Rc<Lot>>,
+    /// What these are set up as.
+    usual: Variant,
+    /// By server: those that are set up otherwise.
+    others: Vec<Others>,
+    /// Those of them that were made when another pool had taken this one's place.
+    late: RefCell<Vec<Rc<Connection>>>,
+    succeeded: Cell<bool>,
+    asking: Rc<Asking>,
+    worker: usize,
+    pass: Rc<Pass>,
     /// Takes the keys of ejected servers.
     stand_in: Option<Rc<Pool>>,
+    /// The place of `keyless_server`.
+    keyless: Option<usize>,
+    recent_scripts: scripts::Recent,
     budget: Rc<RetryBudget>,
     cells: Arc<PoolCells>,
     shared: Arc<SharedPool>,
@@ -93,6 +120,8 @@ pub struct Moved {
     pub new: Vec<Rc<Connection>>,
     /// Nothing is sent on them any more. They must be looked after until they are over.
     pub leaving: Vec<Rc<Connection>>,
+    /// The dedicated connections to servers that were removed: those in use may go on for a while.
+    pub lots: Vec<Rc<Lot>>,
 }
 
 impl Pool {
@@ -106,46 +135,76 @@ impl Pool {
         let mut moved = Moved::default();
         let settings = shared.settings.clone();
         let budget = Rc::new(RetryBudget::new(settings.retry_budget_percent));
-        let mut old: HashMap<ServerId, &[Rc<Connection>]> = HashMap::new();
-        for (server, connections) in before.iter().flat_map(|pool| pool.shared.servers.iter().zip(&pool.connections)) {
-            old.insert(server.id, connections);
+        let (mut lots, mut old_lots) = (Vec::new(), HashMap::new());
+        for (server, lot) in before.iter().flat_map(|pool| pool.shared.servers.iter().zip(&pool.lots)) {
+            old_lots.insert(server.id, lot);
         }
-        let mut connections = Vec::new();
+        let mut pool = Self {
+            connections: Vec::new(),
+            lots: Vec::new(),
+            usual: Variant { version: Version::Resp2, database: settings.redis_db },
+            others: shared.servers.iter().map(|_| Others::default()).collect(),
+            late: RefCell::default(),
+            succeeded: Cell::new(false),
+            asking: Asking::new(shared.facts.clone()),
+            worker: tools.worker,
+            pass: tools.pass.clone(),
+            routing: RefCell::new(shared.health.routing().load_full()),
+            settings: settings.clone(),
+            health: shared.health.clone(),
+            stand_in,
+            keyless: settings.servers.iter().position(|server| Some(&server.name) == settings.keyless_server.as_ref()),
+            recent_scripts: scripts::Recent::default(),
+            budget: budget.clone(),
+            cells: shared.cells[tools.worker].clone(),
+            // Any seed does: twemproxy's own is the time of day.
+            random: Cell::new(std::process::id() | 1),
+            shared: shared.clone(),
+        };
+        let mut old: HashMap<ServerId, (&[Rc<Connection>], &Others)> = HashMap::new();
+        if let Some(pool) = before {
+            pool.give_way();
+            let connections = pool.connections.iter().zip(&pool.others);
+            for (server, (connections, others)) in pool.shared.servers.iter().zip(connections) {
+                old.insert(server.id, (connections, others));
+            }
+        }
         for (place, server) in shared.servers.iter().enumerate() {
             let health = Rc::new(health::Seen { health: shared.health.clone(), server: place, budget: budget.clone() });
             let (description, wanted) = (&server.description, settings.server_connections.max(1));
-            let (mut kept, extra) = old.remove(&server.id).map_or((Vec::new(), &[][..]), |all| {
+            let (mut kept, extra) = old.remove(&server.id).map_or((Vec::new(), &[][..]), |(all, others)| {
+                pool.take_over_others(place, others, &mut moved);
                 let (kept, extra) = all.split_at(wanted.min(all.len()));
                 (kept.to_vec(), extra)
             });
             moved.leaving.extend_from_slice(extra);
             kept.iter().for_each(|connection| connection.update(description.clone(), health.clone()));
             while kept.len() < wanted {
-                let records = Records {
-                    cells: server.cells[tools.worker].clone(),
-                    observer: shared.observer.clone(),
-                    hot_keys: shared.hot_keys[tools.worker].clone(),
-                    number: server.id.0,
-                };
-                let new = Connection::new(description.clone(), health.clone(), tools.pass.clone(), records);
+                let new = Connection::new(description.clone(), health.clone(), tools.pass.clone(), pool.records(place));
                 moved.new.push(new.clone());
                 kept.push(new);
             }
-            connections.push(kept);
+            pool.connections.push(kept);
+            let terms = Terms {
+                server: description.clone(),
+                usual: pool.usual,
+                facts: shared.facts.clone(),
+                health,
+                bounds: Bounds::of(&settings),
+            };
+            lots.push(match old_lots.remove(&server.id) {
+                Some(lot) => {
+                    lot.update(terms);
+                    lot.clone()
+                }
+                None => Lot::new(terms, tools.pass.clone(), server.cells[tools.worker].clone()),
+            });
         }
-        moved.leaving.extend(old.into_values().flatten().cloned());
-        let pool = Self {
-            connections,
-            routing: RefCell::new(shared.health.routing().load_full()),
-            settings,
-            health: shared.health.clone(),
-            stand_in,
-            budget,
-            cells: shared.cells[tools.worker].clone(),
-            // Any seed does: twemproxy's own is the time of day.
-            random: Cell::new(std::process::id() | 1),
-            shared: shared.clone(),
-        };
+        pool.lots = lots;
+        moved.lots.extend(old_lots.into_values().cloned());
+        for (connections, others) in old.into_values() {
+            moved.leaving.extend(connections.iter().chain(others.iter().flat_map(|(_, all)| all)).cloned());
+        }
         (Rc::new(pool), moved)
     }
 
@@ -165,10 +224,9 @@ impl Pool {
         let ejected = (0..self.servers()).filter(|server| !latest.standing(*server).is_live());
         for server in ejected {
             let by_order = latest.is_ejected_by_order(server);
-            let connections = &self.connections[server];
-            connections
-                .iter()
+            self.of_server(server)
                 .for_each(|connection| if by_order { connection.release() } else { connection.abandon() });
+            self.lots[server].eject(by_order);
         }
     }
 
@@ -197,6 +255,19 @@ impl Pool {
             OnEjected::Miss => Away::Missing(server),
             _ => Away::Ejected(server),
         }
+    }
+
+    /// The server for requests that any can answer: the one that the settings name, or else the first that takes traffic.
+    pub fn any_place(&self) -> Result<usize, Away> {
+        if let Some(place) = self.keyless {
+            return self.away(place).map_or(Ok(place), Err);
+        }
+        self.live_place()
+    }
+
+    /// The first server that takes traffic.
+    pub fn live_place(&self) -> Result<usize, Away> {
+        (0..self.places()).find(|place| self.away(*place).is_none()).ok_or(Away::NoServer)
     }
 
     /// Why the server at `place` is to be asked nothing at all; `None`: it takes traffic.
@@ -243,16 +314,52 @@ impl Pool {
         self.settings.distribution != Distribution::Random
     }
 
-    /// The connection to the server at `place` for the session with this number: always the same one, so that the requests
-    /// of one session to one server stay in order.
-    pub fn connection(&self, place: usize, session: u64) -> &Rc<Connection> {
+    /// The connection to the server at `place` for the session with this number, of this variant, which is served: always
+    /// the same one, so that the requests of one session to one server stay in order.
+    pub fn connection(&self, place: usize, session: u64, variant: Variant) -> &Rc<Connection> {
         match (self.connections.get(place), &self.stand_in) {
-            (None, Some(pool)) => pool.connection(place - self.servers(), session),
+            (None, Some(pool)) => pool.connection(place - self.servers(), session, self.at_stand_in(pool, variant)),
             _ => {
-                let all = &self.connections[place];
+                let all =
+                    if variant == self.usual { &self.connections[place][..] } else { self.others(place, variant) };
                 &all[session as usize % all.len()]
             }
         }
+    }
+
+    /// A dedicated connection to the server at `place`, which must take traffic ([`Pool::away`]): an idle one, the one that
+    /// was used last, or else a new one, which connects at once. `line`: what the tenant calls it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn lease(
+        &self,
+        place: usize,
+        variant: Variant,
+        tenant: Rc<dyn Tenant>,
+        line: u32,
+    ) -> Result<Rc<Dedicated>, Full> {
+        match (self.lots.get(place), &self.stand_in) {
+            (None, Some(pool)) => pool.lease(place - self.servers(), self.at_stand_in(pool, variant), tenant, line),
+            _ => self.lots[place].lease(variant, tenant, line),
+        }
+    }
+
+    /// What the server at `place` is known by, whatever reloads do to places.
+    pub fn server_id(&self, place: usize) -> ServerId {
+        match (self.shared.servers.get(place), &self.stand_in) {
+            (None, Some(pool)) => pool.server_id(place - self.servers()),
+            _ => self.shared.servers[place].id,
+        }
+    }
+
+    /// Takes back a connection that this pool, or another state of it before or after a reload, has leased; its tenant is told
+    /// of nothing any more, also of what is unanswered. `clean`: nothing of the tenant is left on the server's side (no
+    /// MULTI, WATCH, subscription, name, other database). It is kept for the next tenant if it is clean, nothing is in
+    /// flight, and there is use for it; otherwise it is closed when all that is queued was handed to the kernel. What is lost
+    /// may be given back as well; nothing happens.
+    pub fn give_back(&self, dedicated: Rc<Dedicated>, clean: bool) {
+        dedicated.give_back(clean);
     }
 
     /// The name of the server at `place`.
@@ -281,7 +388,27 @@ impl Pool {
 
     /// Every connection of the pool.
     pub fn connections(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        (0..self.servers()).flat_map(|server| self.of_server(server))
+    }
+
+    /// Every connection to one of the pool's own servers.
+    fn of_server(&self, server: usize) -> impl Iterator<Item = &Rc<Connection>> {
+        self.connections[server].iter().chain(self.others[server].iter().flat_map(|(_, connections)| connections))
+    }
+
+    /// Those of the usual variant.
+    pub fn usual_connections(&self) -> impl Iterator<Item = &Rc<Connection>> {
         self.connections.iter().flatten()
+    }
+
+    /// What it has learnt of commands that the table does not have.
+    pub fn learnt(&self) -> &Arc<Learnt> {
+        &self.shared.learnt
+    }
+
+    /// The dedicated connections of the pool, by server.
+    pub fn lots(&self) -> &[Rc<Lot>] {
+        &self.lots
     }
 
     /// What it shares with the pools of other workers.
@@ -293,8 +420,8 @@ impl Pool {
         &self.cells
     }
 
-    /// Marsaglia's xorshift: a number for the `random` distribution.
-    fn next_random(&self) -> u32 {
+    /// Marsaglia's xorshift: a number for the `random` distribution, and for other choices that are left to chance.
+    pub fn next_random(&self) -> u32 {
         let mut x = self.random.get();
         x ^= x << 13;
         x ^= x >> 17;

@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::health::Notify;
 use super::succession::{match_pools, match_servers};
-use super::{PoolHealth, PoolId};
-use crate::backend::{Endpoint, Login, Server};
+use super::{Learnt, PoolHealth, PoolId};
+use crate::backend::{Endpoint, Facts, Login, Scripts, Server};
 use crate::config::{PoolSettings, ServerAddress, SessionLimits, Settings};
 use crate::discovery::Names;
 use crate::local::{LocalHandle, LocalServer, LocalServers};
 use crate::protocol::Limits;
+use crate::protocol::redis::Version;
 use crate::telemetry::{Events, Fold, HotKeys, Observer, PoolCells, ServerCells};
 
 /// All pools at one time.
@@ -40,6 +41,10 @@ pub struct SharedPool {
     pub health: Arc<PoolHealth>,
     /// In ring order.
     pub servers: Vec<Arc<SharedServer>>,
+    /// Scripts that clients have sent.
+    pub scripts: Arc<Scripts>,
+    /// Commands that the table does not have.
+    pub learnt: Arc<Learnt>,
     /// Takes the keys of ejected servers.
     pub stand_in: Option<Arc<SharedPool>>,
     /// By worker.
@@ -49,6 +54,8 @@ pub struct SharedPool {
     pub observer: Arc<Observer>,
     /// Clients cut for not reading.
     pub cut: Arc<Fold>,
+    /// What its servers say that they are.
+    pub facts: Arc<Facts>,
 }
 
 /// A server as all workers share it.
@@ -135,10 +142,15 @@ impl Topology {
     /// To be called right before it is published in place of `before`: takes over what is known of the servers that stay.
     pub fn take_over(&self, before: &Self) {
         for pool in &self.pools {
+            pool.scripts.set_limit(pool.settings.script_memory);
             let Some(old) = before.pool(pool.id).filter(|old| !Arc::ptr_eq(&old.health, &pool.health)) else {
                 continue;
             };
-            pool.health.take_over(&old.health, &places_before(&pool.servers, Some(old)));
+            let places = places_before(&pool.servers, Some(old));
+            if places.contains(&None) || places.len() != old.servers.len() {
+                pool.facts.forget();
+            }
+            pool.health.take_over(&old.health, &places);
         }
     }
 
@@ -189,18 +201,24 @@ impl SharedPool {
             Some(old) => PoolHealth::after(&old.health, own.clone(), &places_before(&servers, before)),
             None => PoolHealth::new(own.clone(), ground.events.clone(), ground.notify.clone()),
         };
+        let scripts = before.map_or_else(|| Arc::new(Scripts::new(own.script_memory)), |before| before.scripts.clone());
+        let same = before.filter(|old| has_same(&old.servers, &servers) && old.settings.commands == own.commands);
+        let learnt = same.map_or_else(|| Learnt::new(&own.commands), |old| old.learnt.clone());
         Ok(Arc::new(Self {
             id,
             settings: own,
             limits: settings.limits.clone(),
             session_limits: settings.session_limits.clone(),
             health,
+            scripts,
+            learnt,
             servers,
             stand_in,
             cells: before.map_or_else(|| ground.cells(), |before| before.cells.clone()),
             hot_keys: before.map_or_else(|| ground.cells(), |before| before.hot_keys.clone()),
             observer: ground.observer.clone(),
             cut: before.map(|before| before.cut.clone()).unwrap_or_default(),
+            facts: before.map(|before| before.facts.clone()).unwrap_or_default(),
         }))
     }
 
@@ -218,6 +236,14 @@ impl SharedPool {
         }
         same_stand_in && old == *own && self.limits == settings.limits && self.session_limits == settings.session_limits
     }
+}
+
+/// Whether the same processes, as far as is known, answer: what was learnt of the ones holds for the others.
+fn has_same(old: &[Arc<SharedServer>], new: &[Arc<SharedServer>]) -> bool {
+    let same = |(old, new): (&Arc<SharedServer>, &Arc<SharedServer>)| {
+        old.id == new.id && old.description.endpoint == new.description.endpoint
+    };
+    old.len() == new.len() && old.iter().zip(new).all(same)
 }
 
 /// For each server its place before, if it is the same process in the same place.
@@ -278,7 +304,9 @@ fn describe(settings: &Settings, pool: &PoolSettings, server: usize, endpoint: E
         login: Login {
             username: auth.and_then(|a| a.username.clone()),
             password: auth.map(|a| a.password.0.clone()),
+            version: Version::Resp2,
             database: if local { 0 } else { pool.redis_db },
+            chosen: false,
         },
         connect_timeout: pool.connect_timeout,
         timeout: pool.timeout,

@@ -20,11 +20,11 @@ impl Connection {
         let before = self.server.replace(server.clone());
         self.notice.follow(&server);
         *self.health.borrow_mut() = health;
-        if before.max_reconnect_delay != server.max_reconnect_delay || !leads_to_same(&before, &server) {
+        if before.max_reconnect_delay != server.max_reconnect_delay || !before.leads_to_same(&server) {
             self.recovery.start_anew(server.max_reconnect_delay);
             self.wait_until(None);
         }
-        if leads_to_same(&before, &server) {
+        if before.leads_to_same(&server) {
             return;
         }
         if self.is_up() {
@@ -47,9 +47,9 @@ impl Connection {
 
     /// Retires the link if a new one would lead elsewhere, or log in otherwise.
     pub fn follow(&self) {
-        let stale = self.link.borrow().as_ref().is_some_and(|link| !is_current(&self.server().endpoint, link));
+        let stale = self.wire.look_at_link(|link| !is_current(&self.server().endpoint, link)).unwrap_or(false);
         let made_for = self.made_for.borrow();
-        if stale || made_for.as_ref().is_some_and(|made_for| !leads_to_same(made_for, &self.server())) {
+        if stale || made_for.as_ref().is_some_and(|made_for| !made_for.leads_to_same(&self.server())) {
             self.retire();
         }
     }
@@ -82,16 +82,11 @@ impl Connection {
 
     /// Nobody waits for anything, or will.
     pub(super) fn may_end(&self) -> bool {
-        self.leaving.get() && self.in_flight.borrow().is_empty()
+        self.leaving.get() && self.wire.in_flight.borrow().is_empty()
     }
 
     /// Not a byte of an unanswered request was written.
     pub(super) fn owes_nothing(&self) -> bool {
-        self.in_flight.borrow().next().is_none()
+        self.wire.in_flight.borrow().next().is_none()
     }
-}
-
-/// A link made for the one serves the other as well.
-fn leads_to_same(one: &Server, other: &Server) -> bool {
-    one.endpoint == other.endpoint && one.login == other.login
 }

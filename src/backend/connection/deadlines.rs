@@ -16,36 +16,35 @@ impl Connection {
     /// When a request must be answered.
     pub(super) fn deadline(&self, time: Time) -> Option<Instant> {
         match time {
-            Time::Usual => self.server().timeout.map(|t| self.pass.now() + t),
-            Time::Slow => self.server().slow_timeout.map(|t| self.pass.now() + t),
+            Time::Usual => self.server().timeout.map(|t| self.wire.pass.now() + t),
+            Time::Slow => self.server().slow_timeout.map(|t| self.wire.pass.now() + t),
             Time::Until(deadline) => deadline,
         }
     }
 
     /// Before a request is queued: notes when it is the first after a long silence.
     pub(super) fn rouse(&self) {
-        if self.in_flight.borrow().is_empty() && self.pass.now() >= self.heard.get() + IDLE && self.is_up() {
-            self.roused.set(Some(self.pass.now()));
+        if self.wire.in_flight.borrow().is_empty() && self.wire.pass.now() >= self.heard.get() + IDLE && self.is_up() {
+            self.roused.set(Some(self.wire.pass.now()));
         }
     }
 
     /// Called by the worker's ticker, and when a server was ejected: gives up what is overdue. True while something has a
     /// deadline.
     pub fn check_deadlines(&self, now: Instant) -> bool {
-        let by = self.connect_by.get();
-        if by.is_some_and(|by| by <= now) {
-            let limit = self.server().connect_timeout.unwrap_or_default();
-            self.give_up(Reason::ConnectTimedOut(limit.as_millis()));
+        let connecting = self.wire.connect_by.get().is_some();
+        if let Some(reason) = self.wire.connects_too_long(&self.server(), now) {
+            self.give_up(reason);
         }
         self.expire(now);
         self.check_link(now);
         let reconnects = self.reconnect_when_due(now);
-        let in_flight = self.in_flight.borrow();
-        by.is_some() || reconnects || in_flight.has_expired() || in_flight.soonest().is_some()
+        let in_flight = self.wire.in_flight.borrow();
+        connecting || reconnects || in_flight.has_expired() || in_flight.soonest().is_some()
     }
 
     fn check_link(&self, now: Instant) {
-        let in_flight = self.in_flight.borrow();
+        let in_flight = self.wire.in_flight.borrow();
         let (some, expired, stuck) = (!in_flight.is_empty(), in_flight.has_expired(), in_flight.is_stuck());
         drop(in_flight);
         if some && self.health().is_ejected() && !self.released.get() {
@@ -74,9 +73,9 @@ impl Connection {
     }
 
     fn expire(&self, now: Instant) {
-        let had_expired = self.in_flight.borrow().has_expired();
+        let had_expired = self.wire.in_flight.borrow().has_expired();
         self.notice_overdue(now);
-        let overdue = self.in_flight.borrow_mut().expire(now);
+        let overdue = self.wire.in_flight.borrow_mut().expire(now);
         let Some(first) = overdue.first() else { return };
         if !had_expired {
             self.heard.set(now);
@@ -92,7 +91,7 @@ impl Connection {
         }
         let server = self.server.borrow().clone();
         for request in overdue {
-            self.cells.server_timedout.increment();
+            self.wire.cells.server_timedout.increment();
             if let Some(requester) = request.requester {
                 requester.fail(request.ticket, &server.failure(&reasons[usize::from(request.slow)]));
             }

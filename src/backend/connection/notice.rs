@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Entry, Server};
 use crate::backend::in_flight::Taken;
+use crate::backend::{Facts, Scripts};
 use crate::protocol::{glimpse, outcome_of};
 use crate::telemetry::{Big, HotKeys, Key, Observer, Outcome, SAMPLE_EVERY, ServerCells, Slow, Stamp, Trouble};
 
@@ -27,6 +28,9 @@ pub struct Records {
     pub hot_keys: Arc<HotKeys>,
     /// Of the server, among all of this process.
     pub number: u64,
+    pub facts: Arc<Facts>,
+    /// Of the pool.
+    pub scripts: Arc<Scripts>,
 }
 
 /// Decides what is noticed.
@@ -116,7 +120,7 @@ impl Connection {
             self.count_keys(request);
         }
         if sampled || bytes >= LARGE {
-            self.notice.saw_size(bytes, request, self.pass.now());
+            self.notice.saw_size(bytes, request, self.wire.pass.now());
         }
         sampled
     }
@@ -125,7 +129,7 @@ impl Connection {
         let mut keys = 0;
         glimpse(request, |known, length| {
             if keys < KEYS {
-                self.notice.hot_keys.saw(Key::new(known, length), self.notice.number, self.pass.now());
+                self.notice.hot_keys.saw(Key::new(known, length), self.notice.number, self.wire.pass.now());
             }
             keys += 1;
         });
@@ -134,7 +138,7 @@ impl Connection {
     /// This reply came to the oldest request, which is still there.
     #[inline]
     pub(super) fn notice_reply(&self, queued: Stamp, sampled: bool, reply: &[u8]) {
-        let took = self.pass.stamp().since(queued);
+        let took = self.wire.pass.stamp().since(queued);
         if took >= self.notice.threshold.get() || sampled || reply.len() >= LARGE {
             self.look_at_reply(reply);
         }
@@ -142,11 +146,11 @@ impl Connection {
 
     #[cold]
     fn look_at_reply(&self, reply: &[u8]) {
-        let (in_flight, replay) = (self.in_flight.borrow(), self.replay.borrow());
+        let (in_flight, replay) = (self.wire.in_flight.borrow(), self.replay.borrow());
         let Some(entry) = in_flight.next() else { return };
         let request = replay.front(entry.kept);
         if entry.sampled || reply.len() >= LARGE {
-            self.notice.saw_size(reply.len(), request, self.pass.now());
+            self.notice.saw_size(reply.len(), request, self.wire.pass.now());
         }
         let (request_bytes, response_bytes) = (in_flight.bytes_of_next(), reply.len());
         // A reply that comes before all of the request was written is one, too.
@@ -156,7 +160,7 @@ impl Connection {
 
     /// Requests that are about to be given up.
     pub(super) fn notice_overdue(&self, now: Instant) {
-        let (in_flight, replay) = (self.in_flight.borrow(), self.replay.borrow());
+        let (in_flight, replay) = (self.wire.in_flight.borrow(), self.replay.borrow());
         in_flight.overdue(now, |due| {
             let request = replay.at(due.copies_before, due.entry.kept);
             self.record_if_slow(due.entry, request, End::without_reply(due.bytes, due.written, Trouble::Timeout));
@@ -170,15 +174,15 @@ impl Connection {
     }
 
     fn record_if_slow<R>(&self, entry: &Entry<R>, request: &[u8], end: End) {
-        let now = self.pass.stamp();
+        let now = self.wire.pass.stamp();
         // One that has expired was told of when it did.
         if entry.expired || now.since(entry.queued) < self.notice.threshold.get() {
             return;
         }
-        self.cells.slow.increment();
+        self.wire.cells.slow.increment();
         let server = self.server();
         let written = if end.written { entry.written } else { now };
-        self.notice.observer.slow_log.record(self.pass.now(), || {
+        self.notice.observer.slow_log.record(self.wire.pass.now(), || {
             let (command, key) = first_key(request);
             Slow {
                 pool: &server.pool,

@@ -17,10 +17,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Entry, Failure, Inbound, Lost, Measure, Outbound, Reason, Requester, Server, Ticket};
+use super::{Connection, Entry, Failure, Lost, Measure, Outbound, Reason, Requester, Server, Ticket};
 use crate::backend::in_flight::Taken;
 use crate::health::Backoff;
-use crate::io::Stream;
+use crate::io::{Payload, Stream};
 use crate::telemetry::Fold;
 
 /// Wait after the first failed attempt.
@@ -107,7 +107,7 @@ impl Connection {
     /// No attempt to connect is to be made yet.
     pub(super) fn is_backing_off(&self) -> bool {
         let Some(until) = self.recovery.retry_at.get() else { return false };
-        if self.pass.now() < until && self.recovery.recoveries.get() == self.health().recoveries() {
+        if self.wire.pass.now() < until && self.recovery.recoveries.get() == self.health().recoveries() {
             return true;
         }
         self.wait_until(None);
@@ -117,19 +117,19 @@ impl Connection {
     /// No attempt to connect before this.
     pub(super) fn wait_until(&self, until: Option<Instant>) {
         match (self.recovery.retry_at.replace(until), until) {
-            (None, Some(_)) => self.cells.waiting.add(1),
-            (Some(_), None) => self.cells.waiting.sub(1),
+            (None, Some(_)) => self.wire.cells.waiting.add(1),
+            (Some(_), None) => self.wire.cells.waiting.sub(1),
             _ => {}
         }
     }
 
     /// Fails what is queued with the reason of the last attempt.
     pub(super) fn turn_away(&self) {
-        if self.in_flight.borrow().is_empty() {
+        if self.wire.in_flight.borrow().is_empty() {
             return;
         }
         self.recovery.wanted.set(true);
-        self.pass.watch_deadlines();
+        self.wire.pass.watch_deadlines();
         let reason = self.last_reason();
         if !self.is_worth_waiting(&reason) {
             self.fail_queued(&reason);
@@ -173,8 +173,8 @@ impl Connection {
             Reason::Moved | Reason::Removed => return,
             _ => {}
         }
-        self.cells.server_err.increment();
-        self.cells.connection_errors.of(reason.trouble()).increment();
+        self.wire.cells.server_err.increment();
+        self.wire.cells.connection_errors.of(reason.trouble()).increment();
         self.back_off(reason.clone());
         if reason.is_failure() {
             self.health().failed(begun, &reason, "cannot connect");
@@ -182,10 +182,10 @@ impl Connection {
             let Server { pool, name: server, .. } = &*self.server();
             tracing::warn!(pool, server, %reason, attempts, "cannot connect, through no fault of the server");
         }
-        let waited = !self.in_flight.borrow().is_empty();
+        let waited = !self.wire.in_flight.borrow().is_empty();
         self.recovery.wanted.set(waited);
         if waited {
-            self.pass.watch_deadlines();
+            self.wire.pass.watch_deadlines();
         }
         if !self.is_worth_waiting(&reason) {
             self.fail_queued(&reason);
@@ -193,17 +193,17 @@ impl Connection {
     }
 
     pub(super) fn disconnected(&self, reason: Reason) {
-        let link = self.link.borrow_mut().take();
+        let link = self.wire.take_link();
         if reason != Reason::Moved {
             // What the kernel still holds of requests that fail now must not run later.
             link.iter().for_each(Stream::abort);
         }
         drop(link);
-        *self.inbound.borrow_mut() = Inbound::default();
+        self.wire.facts.doubt();
         *self.measure.borrow_mut() = Measure::default();
+        self.known.clear();
         self.roused.set(None);
-        let cells = &self.cells;
-        cells.server_connections.sub(1);
+        let cells = &self.wire.cells;
         match reason {
             Reason::Closed => cells.server_eof.increment(),
             Reason::Moved => {}
@@ -211,7 +211,7 @@ impl Connection {
         }
         let description = self.server.borrow().clone();
         let Server { pool, name: server, .. } = &*description;
-        if reason == Reason::Closed && self.in_flight.borrow().is_empty() {
+        if reason == Reason::Closed && self.wire.in_flight.borrow().is_empty() {
             tracing::debug!(pool, server, "server closed an idle connection");
             // Of a request that was answered before all of it was written, the rest is left.
             self.sort(None, |_| Fate::Fails);
@@ -255,10 +255,10 @@ impl Connection {
             return Fate::Fails;
         }
         if !self.health().may_repeat() {
-            self.cells.server_retries_denied.increment();
+            self.wire.cells.server_retries_denied.increment();
             return Fate::Fails;
         }
-        self.cells.server_retries.increment();
+        self.wire.cells.server_retries.increment();
         if ejected { Fate::Offered } else { Fate::Again }
     }
 
@@ -284,8 +284,8 @@ impl Connection {
     /// Takes both queues apart and puts back, in their order, those requests that remain. `reason`: why the others fail;
     /// `None` if it is known or nobody waits.
     fn sort(&self, reason: Option<&Reason>, fate: impl Fn(&Asked) -> Fate) -> Vec<Gone> {
-        let (orphaned, all) = self.in_flight.borrow_mut().take_apart();
-        let mut out = self.out.replace(Outbound::keeping());
+        let (orphaned, all) = self.wire.in_flight.borrow_mut().take_apart();
+        let mut out = self.wire.out.replace(Outbound::keeping());
         let mut copies = self.replay.take();
         out.advance(orphaned);
         let mut gone = Vec::new();
@@ -295,12 +295,22 @@ impl Connection {
             copies.release(asked.entry.kept);
             let unwritten = out.take(asked.bytes - asked.written);
             match fate {
-                Fate::Stays => self.put_back(asked.entry, &copy, |out| out.push(unwritten, &self.pass), asked.bytes),
+                Fate::Stays if asked.entry.script && asked.written == 0 => {
+                    let eval = self.known.scripts().as_eval(unwritten.as_slice());
+                    let bytes = eval.as_ref().map_or(asked.bytes, Vec::len);
+                    let mut entry = asked.entry;
+                    entry.script = eval.is_none();
+                    let whole = eval.map_or(unwritten, |eval| Payload::Owned(eval.into()));
+                    self.put_back(entry, &copy, |out| out.push(whole, &self.wire.pass), bytes);
+                }
+                Fate::Stays => {
+                    self.put_back(asked.entry, &copy, |out| out.push(unwritten, &self.wire.pass), asked.bytes)
+                }
                 Fate::Again => {
                     let mut entry = asked.entry;
                     entry.attempts += 1;
-                    let whole = crate::io::Payload::Borrowed(&copy);
-                    self.put_back(entry, &copy, |out| out.push(whole, &self.pass), asked.bytes);
+                    let whole = Payload::Borrowed(&copy);
+                    self.put_back(entry, &copy, |out| out.push(whole, &self.wire.pass), asked.bytes);
                 }
                 Fate::Offered | Fate::Fails => {
                     if let (Fate::Fails, Some(reason)) = (&fate, reason) {
@@ -319,8 +329,8 @@ impl Connection {
                 }
             }
         }
-        out.clear(&self.pass);
-        self.count_queues();
+        out.clear(&self.wire.pass);
+        self.wire.count_queues();
         gone
     }
 
@@ -331,10 +341,10 @@ impl Connection {
         write: impl FnOnce(&mut Outbound),
         bytes: usize,
     ) {
-        write(&mut self.out.borrow_mut());
+        write(&mut self.wire.out.borrow_mut());
         entry.kept = if copy.is_empty() { 0 } else { self.replay.borrow_mut().keep(copy) };
         entry.repeatable &= entry.kept > 0;
-        self.in_flight.borrow_mut().push(entry, bytes);
+        self.wire.in_flight.borrow_mut().push(entry, bytes);
     }
 
     fn tell(&self, gone: Vec<Gone>, reason: &Reason) {

@@ -19,6 +19,7 @@ use crate::protocol::Limits;
 
 mod changes;
 mod failures;
+mod scripts;
 
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,6 +72,11 @@ impl Requester for Asker {
             self.offered.borrow_mut().push(ticket.sequence);
         }
         self.note(ticket, Err(failure.reason.clone()));
+    }
+
+    fn no_script(self: Rc<Self>, ticket: Ticket, request: Lost, payload: Payload<'_>) {
+        let text = [&request.bytes[..], payload.as_slice()].concat();
+        self.note(ticket, Ok(String::from_utf8_lossy(&text).into_owned()));
     }
 }
 
@@ -176,10 +182,10 @@ fn run(connection: &Rc<Connection>) {
     let connection = connection.clone();
     spawn_local(async move {
         let ticker = Rc::new(Ticker::new(Duration::from_millis(2)).unwrap());
-        connection.pass.use_ticker(ticker.clone());
+        connection.wire.pass.use_ticker(ticker.clone());
         loop {
             ticker.tick().await;
-            if connection.check_deadlines(connection.pass.now()) {
+            if connection.check_deadlines(connection.wire.pass.now()) {
                 ticker.set();
             }
         }

@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     fn assert_at_rest(&self) {
-        let cells = &self.connection.cells;
+        let cells = &self.connection.wire.cells;
         let queues = [&cells.in_queue, &cells.in_queue_bytes, &cells.out_queue, &cells.out_queue_bytes];
         assert_eq!(queues.map(|gauge| gauge.get()), [0; 4]);
         assert_eq!((cells.server_connections.get(), self.connection.in_flight()), (0, 0));
