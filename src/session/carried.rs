@@ -34,12 +34,18 @@ pub enum Dialect {
 #[serde(default)]
 pub struct Redis {
     pub authenticated: bool,
+    /// One of the pool's `users`; empty: the one who may do everything, or nobody yet.
+    pub user: String,
     /// `CLIENT SETNAME`
     pub name: String,
     /// `CLIENT SETINFO`
     pub library: String,
     pub library_version: String,
     pub replies: Replies,
+    /// It speaks RESP3.
+    pub resp3: bool,
+    /// The database that it has chosen; `None`: the pool's own.
+    pub database: Option<u32>,
 }
 
 /// `CLIENT REPLY`.

@@ -21,6 +21,11 @@ impl Shared {
         *self.departure.borrow_mut() = Some(departure);
     }
 
+    /// No session leaves any more: whoever takes them along is done when nobody can send one.
+    pub fn stay(&self) {
+        self.departure.take();
+    }
+
     /// Whether a session that holds so many bytes of its client's is to take no more requests, but leave.
     pub(super) fn keeps_for_departure(&self, held: usize) -> bool {
         held <= MOST_INPUT && self.departure.borrow().is_some()
@@ -32,7 +37,10 @@ impl Session {
     pub(super) fn departs(&self) -> bool {
         let departure = self.shared.departure.borrow();
         let Some(departure) = &*departure else { return false };
-        let stays = self.closing.get() || self.leaving.get() || self.broken.get();
+        let engaged = !self.tenancies.borrow().is_empty()
+            || self.subscribing.get()
+            || matches!(&*self.dialect.borrow(), Dialect::Redis(state) if state.is_engaged());
+        let stays = engaged || self.closing.get() || self.leaving.get() || self.broken.get();
         let settled = self.replies.borrow().is_settled() && self.unheard.get() == 0;
         if stays || self.inbound.borrow().len() > MOST_INPUT || !settled {
             return false;
@@ -45,7 +53,7 @@ impl Session {
             listen: pool.settings.listen.to_string(),
             id: self.id,
             dialect: match &*self.dialect.borrow() {
-                Dialect::Redis(state) => carried::Dialect::Redis(state.carried()),
+                Dialect::Redis(state) => carried::Dialect::Redis(state.carried(self)),
                 Dialect::Memcached(state) => carried::Dialect::Memcached(state.carried()),
             },
             input: self.inbound.borrow().held().to_vec(),
@@ -58,7 +66,9 @@ impl Session {
     /// Goes on where a session of another process left. To be called before it runs.
     pub fn restore(self: &Rc<Self>, carried: &Carried) {
         let dialect = match (&*self.dialect.borrow(), &carried.dialect) {
-            (Dialect::Redis(_), carried::Dialect::Redis(state)) => Some(Dialect::Redis(redis::State::restored(state))),
+            (Dialect::Redis(_), carried::Dialect::Redis(state)) => {
+                Some(Dialect::Redis(redis::State::restored(state, self)))
+            }
             (Dialect::Memcached(_), carried::Dialect::Memcached(state)) => {
                 Some(Dialect::Memcached(memcached::State::restored(state)))
             }

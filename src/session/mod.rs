@@ -9,80 +9,51 @@
 //! included ([`window`]), or while a connection it needs has no room; nothing is dropped, the client just finds its socket
 //! full. Only when the whole process has no room are requests refused, and clients cut that do not read ([`overload`]).
 
+mod amid;
 pub mod carried;
 mod change;
+pub mod clients;
 mod depart;
+mod flush;
+mod heal;
 mod memcached;
 mod merge;
 mod meter;
+mod outcomes;
 mod overload;
 mod patience;
+mod presence;
 mod redis;
 mod replies;
 mod resend;
+mod shared;
+mod subscriptions;
+mod tenancy;
 mod window;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 
-use crate::backend::{Failure, Requester, Ticket};
+use crate::backend::{Requester, Ticket, Variant};
 use crate::config::Protocol;
-use crate::io::{Flush, Held, Inbound, Input, Pass, Payload, Stream};
+use crate::io::{Held, Inbound, Input, Stream};
 use crate::pool::{Away, Pool};
-use crate::protocol::outcome_of;
-use crate::telemetry::{Class, Ending, Outcome, PoolCells, Trouble};
+use crate::telemetry::{Class, Ending, PoolCells};
 
+use clients::{Card, Gate};
 pub use depart::Departure;
 use meter::{Asked, Meter, Verdict};
 pub use overload::{Common, Patrol};
 use patience::Patience;
 use replies::Replies;
-
-/// What the sessions of one worker share.
-pub struct Shared {
-    pub pass: Rc<Pass>,
-    /// Unix time at which the process started, in seconds.
-    pub started: u64,
-    common: Arc<Common>,
-    /// Reasons to look after sessions now and then: sockets that take no more, large requests of which only a part has
-    /// come.
-    watched: Cell<usize>,
-    scratch: RefCell<Scratch>,
-    /// Set once the process drains: sessions close when nothing is owed.
-    draining: Cell<bool>,
-    /// Set once another process takes this one's place: sessions go there instead.
-    departure: RefCell<Option<Departure>>,
-}
-
-/// Parse results, reused by all sessions of a worker so that a request allocates nothing.
-#[derive(Default)]
-struct Scratch {
-    arguments: crate::protocol::redis::request::Arguments,
-    keys: Vec<u32>,
-    text: crate::protocol::memcached::Request,
-}
-
-impl Shared {
-    pub fn new(pass: Rc<Pass>, common: Arc<Common>, started: u64) -> Rc<Self> {
-        Rc::new(Self {
-            pass,
-            started,
-            common,
-            watched: Cell::new(0),
-            scratch: RefCell::default(),
-            draining: Cell::new(false),
-            departure: RefCell::default(),
-        })
-    }
-
-    /// From now on sessions finish what is in flight and close. Wake each with [`Session::wake`].
-    pub fn drain(&self) {
-        self.draining.set(true);
-    }
-}
+use shared::Scratch;
+pub use shared::Shared;
+use subscriptions::Subscriptions;
+use tenancy::Tenancy;
 
 /// What became of the bytes at the front of the input.
 enum Step {
@@ -92,6 +63,8 @@ enum Step {
     Incomplete,
     /// A request is there but cannot be sent now; it stays in the input.
     NoRoom,
+    /// A request was taken that is answered when something happens, and nothing more is until then.
+    Stall,
     /// Nothing more is read; close when all that is owed is sent.
     Close,
 }
@@ -111,6 +84,8 @@ pub struct Session {
     pool: RefCell<Rc<Pool>>,
     /// The one to go by as soon as no request of the one before is unanswered.
     next_pool: RefCell<Option<Rc<Pool>>>,
+    /// What the connections are set up as that its requests go by.
+    variant: Cell<Variant>,
     cells: Arc<PoolCells>,
     dialect: RefCell<Dialect>,
     /// `None` once the session has ended, although servers may still owe it replies.
@@ -136,16 +111,41 @@ pub struct Session {
     ending: Cell<Option<Ending>>,
     /// Much of the client's is held, most likely a part of a large request.
     bulky: Cell<bool>,
+    /// Its next request waits at the gate of the pool.
+    held: Cell<bool>,
+    /// What others see of it.
+    card: Arc<Card>,
+    gate: Arc<Gate>,
     patience: Patience,
+    /// Connections that it has to itself.
+    tenancies: RefCell<Vec<Rc<Tenancy>>>,
+    /// Takes nothing more until everything taken is answered.
+    settling: Cell<bool>,
+    /// Waits for the reply to a blocking request; only whether its client is still there is looked at.
+    stalled: Cell<bool>,
+    /// What it is subscribed to; most are not.
+    subscriptions: RefCell<Option<Box<Subscriptions>>>,
+    /// It has subscriptions, or had some a moment ago.
+    subscribing: Cell<bool>,
+    /// The client is owed confirmations of subscriptions.
+    owing: Cell<bool>,
+    /// The worker looks after its subscriptions now and then.
+    patrolled: Cell<bool>,
+    /// The client has gone, and nobody waits for what it is owed.
+    gone: Cell<bool>,
     /// What it holds, as counted: for the client, and of the client's.
     held_replies: Held,
     held_input: Held,
+    unhealed: heal::Unhealed,
 }
 
 impl Session {
     pub fn new(id: u64, stream: Stream, pool: Rc<Pool>, shared: Rc<Shared>) -> Rc<Self> {
+        let card = Arc::new(Card::new(id, &stream));
+        card.show(pool.usual());
+        let gate = shared.common.roll.enter(pool.shared().id, card.clone());
         let dialect = match pool.settings.protocol {
-            Protocol::Redis => Dialect::Redis(redis::State::new(&pool)),
+            Protocol::Redis => Dialect::Redis(redis::State::new(&pool, &card)),
             Protocol::Memcached => Dialect::Memcached(memcached::State::default()),
         };
         let pass = &shared.pass;
@@ -156,6 +156,7 @@ impl Session {
             replies: RefCell::new(Replies::new(limits.max_session_bytes, Meter::new(pool.cells().clone()))),
             shared,
             cells: pool.cells().clone(),
+            variant: Cell::new(pool.usual()),
             pool: RefCell::new(pool),
             next_pool: RefCell::default(),
             dialect: RefCell::new(dialect),
@@ -171,9 +172,21 @@ impl Session {
             broken: Cell::new(false),
             ending: Cell::new(None),
             bulky: Cell::new(false),
+            held: Cell::new(false),
+            card,
+            gate,
             patience,
+            tenancies: RefCell::default(),
+            settling: Cell::new(false),
+            stalled: Cell::new(false),
+            subscriptions: RefCell::default(),
+            subscribing: Cell::new(false),
+            owing: Cell::new(false),
+            patrolled: Cell::new(false),
+            gone: Cell::new(false),
             held_replies,
             held_input,
+            unhealed: heal::Unhealed::default(),
         })
     }
 
@@ -184,6 +197,7 @@ impl Session {
         poll_fn(|cx| self.poll(cx)).await;
         self.cells.endings.of(self.ending.get().unwrap_or(Ending::Reset)).increment();
         self.broken.set(true);
+        self.give_back_all();
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
         }
@@ -192,6 +206,7 @@ impl Session {
         self.hold_input();
         self.release_replies();
         self.set_blocked(false);
+        self.take_off_the_roll();
         self.cells.client_connections.sub(1);
     }
 
@@ -204,29 +219,38 @@ impl Session {
 
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.remember(cx);
+        if self.card.is_killed() {
+            self.ends_for(Ending::Killed);
+            return Poll::Ready(());
+        }
         // Of one that was ended nothing more is taken: its connections may be gone already.
         let failed = self.broken.get() || self.poll_unblock(cx).is_err() || self.poll_requests(cx).is_err();
         if failed || self.broken.get() {
             self.cells.client_err.increment();
             return Poll::Ready(());
         }
-        if self.departs() {
+        if self.subscribing.get() {
+            self.tend_subscriptions();
+        }
+        self.follow_users();
+        if self.gone.get() || self.departs() {
             return Poll::Ready(());
         }
         // Only now: requests that have come already, or that a pause held back, are still taken; half of one waits for its
         // other half.
-        let ends = self.leaving.get() || (self.shared.draining.get() && self.shared.departure.borrow().is_none());
-        if ends && self.inbound.borrow().is_empty() {
+        if self.is_to_end() && self.inbound.borrow().is_empty() && !self.is_amid(&self.dialect.borrow()) {
             self.ends_for(Ending::Drained);
             self.closing.set(true);
         }
-        if self.closing.get() && self.replies.borrow().is_settled() { Poll::Ready(()) } else { Poll::Pending }
+        let settled = self.replies.borrow().is_settled() && !self.owing.get();
+        if self.closing.get() && settled { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn remember(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
+            self.card.waits_with(cx.waker().clone());
         }
     }
 
@@ -243,6 +267,7 @@ impl Session {
     }
 
     fn poll_requests(self: &Rc<Self>, cx: &mut Context<'_>) -> std::io::Result<()> {
+        self.heal();
         if self.paused.get() && self.has_room() {
             self.paused.set(false);
             self.inbound.borrow_mut().resume(|input| self.consume(input));
@@ -262,25 +287,34 @@ impl Session {
                     self.ends_for(Ending::Client);
                     self.closing.set(true);
                 }
-                Poll::Ready(Ok(_)) => self.patience.heard(self.shared.pass.now()),
+                Poll::Ready(Ok(_)) => {
+                    let now = self.shared.pass.now();
+                    self.patience.heard(now);
+                    self.card.hear(now);
+                }
                 Poll::Ready(Err(e)) => return Err(e),
             }
         }
+        self.poll_stalled(cx)?;
         self.hold_input();
         Ok(())
     }
 
     /// Takes every request that is whole and may be sent.
     fn consume(self: &Rc<Self>, input: &mut Input<'_>) {
-        if !self.may_go_on() || self.shared.keeps_for_departure(input.bytes().len()) {
+        if !self.may_go_on() {
             return self.paused.set(true);
+        }
+        if !self.follow_users() {
+            return input.skip(input.bytes().len());
         }
         let pool = self.pool();
         let (mut requests, before) = (0, input.bytes().len());
+        let departs = self.shared.keeps_for_departure(before);
         let mut dialect = self.dialect.borrow_mut();
         let mut scratch = self.shared.scratch.borrow_mut();
         while !input.bytes().is_empty() {
-            if !self.is_admitted() {
+            if !self.is_admitted() || (departs && !self.is_amid(&dialect)) {
                 self.paused.set(true);
                 break;
             }
@@ -295,12 +329,22 @@ impl Session {
                     self.paused.set(true);
                     break;
                 }
+                Step::Stall => {
+                    self.stalled.set(true);
+                    self.card.blocks.store(true, Relaxed);
+                    self.paused.set(true);
+                    requests += 1;
+                    break;
+                }
                 Step::Close => {
                     self.ends_for(Ending::Protocol);
                     self.closing.set(true);
                     input.skip(input.bytes().len());
                 }
             }
+        }
+        if let Dialect::Redis(state) = &*dialect {
+            state.note_command(&self.card);
         }
         self.cells.request_bytes.add((before - input.bytes().len()) as u64);
         self.shared.pass.hear(self.id, requests);
@@ -313,16 +357,24 @@ impl Session {
 
     /// Whether a paused session reads on: when half of its limits is free again.
     fn has_room(&self) -> bool {
+        if self.stalled.get() || (self.settling.get() && self.is_awaiting()) {
+            return false;
+        }
+        self.settling.set(false);
         self.may_go_on() && self.shared.admits(&self.pool.borrow().shared().session_limits, &self.replies.borrow(), 2)
     }
 
     /// Who is told what becomes of the request at hand, whose `replies` the client wants to hear or not.
     fn asker(self: &Rc<Self>, class: Class, replies: bool) -> (Rc<dyn Requester>, Ticket) {
-        let ticket = match replies {
+        (self.clone(), self.ticket(class, replies))
+    }
+
+    /// For the reply to the request at hand, which the client wants to hear or not.
+    fn ticket(&self, class: Class, replies: bool) -> Ticket {
+        match replies {
             true => self.replies.borrow_mut().reserve(self.asked(class)),
             false => self.unheard(Some(class)),
-        };
-        (self.clone(), ticket)
+        }
     }
 
     /// A request that has just come.
@@ -358,28 +410,6 @@ impl Session {
         self.mark_dirty();
     }
 
-    /// Settles a fragment of a request that is already on its way, in place of a server: with its reply, or with an error.
-    fn settle_part(self: &Rc<Self>, ticket: Ticket, result: Result<&[u8], &[u8]>) {
-        if Self::is_unheard(ticket) {
-            return match result {
-                Ok(reply) => self.settle_unheard(ticket, outcome_of(reply)),
-                Err(_) => self.fail_unheard(ticket, Trouble::Ejected),
-            };
-        }
-        match result {
-            Ok(reply) => self.replies.borrow_mut().deliver(ticket, Payload::Borrowed(reply), &self.shared.pass),
-            Err(error) => self.fail_heard(ticket, error, Trouble::Ejected),
-        }
-        self.progressed();
-    }
-
-    /// A request, or a fragment of one, fails with this error.
-    fn fail_heard(&self, ticket: Ticket, error: &[u8], trouble: Trouble) {
-        if self.replies.borrow_mut().fail(ticket, error, &self.shared.pass) {
-            self.count(trouble);
-        }
-    }
-
     fn mark_dirty(self: &Rc<Self>) {
         if !self.dirty.replace(true) {
             self.shared.pass.mark(self.clone());
@@ -396,89 +426,12 @@ impl Session {
         self.held_replies.set(replies.bytes());
         drop(replies);
         self.go_over();
-        let leaves = self.closing.get() || self.shared.departure.borrow().is_some();
+        if self.subscribing.get() {
+            self.resume_lines();
+        }
+        let leaves = self.closing.get() || self.is_to_end() || self.shared.departure.borrow().is_some();
         if (leaves && settled) || (self.paused.get() && self.has_room()) {
             self.wake();
-        }
-    }
-
-    /// What the client does not want to hear has come to its end.
-    fn settle_unheard(self: &Rc<Self>, ticket: Ticket, outcome: Outcome) {
-        self.count_unheard(ticket.part as usize, outcome);
-        self.unheard.set(self.unheard.get() - 1);
-        self.progressed();
-    }
-
-    /// The same, and no server has answered it.
-    fn fail_unheard(self: &Rc<Self>, ticket: Ticket, trouble: Trouble) {
-        if Self::is_counted(ticket) {
-            self.count(trouble);
-        }
-        self.settle_unheard(ticket, Outcome::Failed);
-    }
-}
-
-impl Requester for Session {
-    fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
-        if Self::is_unheard(ticket) {
-            self.settle_unheard(ticket, outcome_of(payload.as_slice()));
-        } else if !self.broken.get() {
-            self.replies.borrow_mut().deliver(ticket, payload, &self.shared.pass);
-            self.progressed();
-            self.cut_if_hopeless();
-        }
-    }
-
-    fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
-        if Self::is_unheard(ticket) {
-            return self.fail_unheard(ticket, failure.reason.trouble());
-        }
-        if self.broken.get() || failure.lost.is_some_and(|lost| self.resend(ticket, lost)) {
-            return;
-        }
-        self.cells.forward_error.increment();
-        let mut error = Vec::new();
-        match &*self.dialect.borrow() {
-            Dialect::Redis(_) => redis::write_failure(&mut error, failure),
-            Dialect::Memcached(_) => memcached::write_failure(&mut error, failure),
-        }
-        self.fail_heard(ticket, &error, failure.reason.trouble());
-        self.progressed();
-    }
-}
-
-impl Flush for Session {
-    fn flush(self: Rc<Self>) {
-        self.dirty.set(false);
-        if self.broken.get() {
-            return;
-        }
-        if self.blocked.get() {
-            // What the session answers itself goes into the out buffer all the same.
-            return self.held_replies.set(self.replies.borrow().bytes());
-        }
-        let stream = self.stream.borrow();
-        let Some(stream) = &*stream else { return };
-        let mut replies = self.replies.borrow_mut();
-        let (mut written, now) = (0, self.shared.pass.now());
-        let result = replies.out.write_to(stream, &self.shared.pass, usize::MAX, |n| written += n);
-        self.held_replies.set(replies.bytes());
-        drop(replies);
-        self.cells.response_bytes.add(written as u64);
-        match result {
-            Ok(true) => {
-                self.patience.flowing(now);
-                self.progressed();
-            }
-            Ok(false) => {
-                self.patience.stalled(written, now);
-                self.set_blocked(true);
-                self.wake();
-            }
-            Err(_) => {
-                self.broken.set(true);
-                self.wake();
-            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What a session does when there is no room left in the process, or no patience with its client.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::clients::Roll;
 use super::patience::{Limits, Verdict};
 use super::replies::Replies;
 use super::{Session, Shared};
@@ -19,13 +21,14 @@ const DOUBT: Duration = Duration::from_millis(50);
 pub struct Common {
     pub budget: std::sync::Arc<Budget>,
     pub(super) give_back: Option<fn()>,
+    pub(super) roll: Roll,
 }
 
 impl Common {
     /// `give_back`: has the allocator give back what the calling thread has freed.
     pub fn new(settings: &Settings, give_back: Option<fn()>) -> std::sync::Arc<Self> {
         let budget = std::sync::Arc::new(Budget::new(settings.session_limits.max_buffered_bytes));
-        std::sync::Arc::new(Self { budget, give_back })
+        std::sync::Arc::new(Self { budget, give_back, roll: Roll::default() })
     }
 }
 
@@ -43,7 +46,7 @@ impl Shared {
     }
 
     /// There is one more reason to look after sessions now and then, or one less.
-    fn watch(&self, more: bool) {
+    pub(super) fn watch(&self, more: bool) {
         if more {
             self.watched.set(self.watched.get() + 1);
             self.pass.watch_deadlines();
@@ -109,7 +112,7 @@ impl Session {
     /// Called now and then by the worker: ends the session if its client does not read, or says nothing, or has stopped in
     /// a request for which there is no room any more.
     pub fn check_patience(&self, now: Instant) {
-        if self.must_look_again() {
+        if self.must_look_again() || self.patrolled.get() {
             self.wake();
         }
         // Perhaps all of its replies came at once, too soon to tell whether it reads.
@@ -119,7 +122,10 @@ impl Session {
         let limits = Limits { write: pool.client_write_timeout, idle: pool.client_idle_timeout };
         let (settled, bytes) = {
             let replies = self.replies.borrow();
-            (replies.is_settled(), replies.bytes())
+            // One whose request waits at the gate has not fallen silent.
+            // Who listens need not say anything.
+            let waits = self.held.get() || self.subscribing.get();
+            (replies.is_settled() && !waits, replies.bytes())
         };
         let untaken = || self.stream.borrow().as_ref().and_then(|stream| stream.untaken());
         match self.patience.judge(limits, settled, now, untaken) {
@@ -175,6 +181,7 @@ impl Session {
     pub(super) fn hold_input(&self) {
         let bytes = self.inbound.borrow().len();
         self.held_input.set(bytes);
+        self.card.input.store(bytes, Relaxed);
         if self.bulky.replace(bytes > SPARED) != (bytes > SPARED) {
             self.shared.watch(self.bulky.get());
         }

@@ -88,6 +88,11 @@ impl Replies {
         self.window.admits(self.bytes(), self.due, limit)
     }
 
+    /// No other request came after the one with this ticket.
+    pub fn is_newest(&self, ticket: Ticket) -> bool {
+        ticket.sequence + 1 == self.first + self.slots.len() as u64
+    }
+
     /// Nothing is owed and nothing is unsent.
     pub fn is_settled(&self) -> bool {
         self.slots.is_empty() && self.out.is_empty()
@@ -183,10 +188,10 @@ impl Replies {
                     Ok(payload) => Part::Reply(payload.into_bytes()),
                     Err(error) => Part::Error(Bytes::copy_from_slice(error)),
                 };
-                let (Part::Reply(bytes) | Part::Error(bytes)) = &part;
-                *held += bytes.len();
-                self.parts += bytes.len();
-                if merge.accept(ticket.part as usize, part) {
+                let whole = merge.parts().accept(ticket.part as usize, part);
+                let before = std::mem::replace(held, merge.parts().bytes());
+                self.parts = self.parts - before + *held;
+                if whole {
                     let mut buffer = pass.take_buffer();
                     merge.finish(&mut buffer);
                     self.parts -= *held;

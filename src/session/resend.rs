@@ -12,7 +12,7 @@ use crate::backend::{Lost, Request, Requester, Ticket, Time};
 use crate::io::Payload;
 use crate::pool::Pool;
 use crate::protocol::memcached::request::{self as text, Outcome};
-use crate::protocol::redis::commands::{self, Resolved};
+use crate::protocol::redis::commands::Route;
 use crate::protocol::redis::request::{self, Arguments};
 use crate::protocol::{Parsed, memcached};
 
@@ -28,8 +28,12 @@ impl Session {
         // By the newest pool, even if the session itself still waits for the replies of the one before.
         let pool = self.newest_pool();
         pool.adopt();
+        let variant = self.variant_by(&pool);
+        if !pool.settings.serves_database(variant.database) {
+            return false;
+        }
         let Some(again) = self.again(&pool, lost) else { return false };
-        let connection = pool.connection(again.place, self.id);
+        let connection = pool.connection(again.place, self.id, variant);
         if !connection.has_room() {
             return false;
         }
@@ -39,6 +43,7 @@ impl Session {
             repeatable: lost.repeatable,
             time: Time::Until(lost.deadline),
             attempts: lost.attempts + 1,
+            script: false,
         };
         let requester: Rc<dyn Requester> = self.clone();
         connection.send(Some(requester), request, |out, pass| out.push(Payload::Owned(again.bytes), pass));
@@ -56,17 +61,22 @@ impl Session {
                     return None;
                 };
                 let arg = |i| args.get(bytes, i);
-                let Resolved::Command(command) = commands::resolve(args.len(), arg) else { return None };
+                let command = redis::known(pool, args.len(), arg)?;
                 let mut keys = Vec::new();
                 command.keys(args.len(), arg, &mut keys).ok()?;
-                let place = common_place(pool, keys.iter().filter_map(|key| arg(*key as usize)))?;
+                let place = match &keys[..] {
+                    [] if matches!(command.route, Route::Keys | Route::One) => pool.any_place().ok()?,
+                    _ => common_place(pool, keys.iter().filter_map(|key| arg(*key as usize)))?,
+                };
                 if pool.is_stand_in(place) {
                     command.written_keys(args.len(), arg, &mut keys).ok()?;
                 } else {
                     keys.clear();
                 }
                 let capped = keys.iter().filter_map(|key| arg(*key as usize)).map(Bytes::copy_from_slice);
-                Some(Again { place, bytes: lost.bytes.clone(), capped: capped.collect() })
+                // Nobody knows what has run there.
+                let eval = pool.scripts().as_eval(bytes).map(Bytes::from);
+                Some(Again { place, bytes: eval.unwrap_or(lost.bytes.clone()), capped: capped.collect() })
             }
             Dialect::Memcached(_) => {
                 let mut parsed = memcached::Request::default();

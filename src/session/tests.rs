@@ -14,11 +14,13 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::config::{ServerAddress, Settings, default_settings};
 use crate::discovery::Names;
+use crate::io::Pass;
 use crate::local::LocalServers;
 use crate::pool::{Ground, Tools, Topology};
 
 mod changes;
 mod overload;
+mod walk;
 
 /// Nothing here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,16 +120,28 @@ impl Fixture {
     }
 
     fn of(protocol: Protocol, pass: &Rc<Pass>, servers: usize, change: impl FnOnce(&mut Settings)) -> Self {
+        let state = Rc::<Servers>::default();
+        state.memcached.set(protocol == Protocol::Memcached);
+        let serve = |_, listener| drop(spawn_local(state.clone().serve(listener)));
+        Self { servers: state.clone(), ..Self::over(protocol, pass, servers, change, serve) }
+    }
+
+    /// Over other servers: they are told their number and where they listen.
+    fn over(
+        protocol: Protocol,
+        pass: &Rc<Pass>,
+        servers: usize,
+        change: impl FnOnce(&mut Settings),
+        serve: impl Fn(usize, UnixListener),
+    ) -> Self {
         let mut settings = default_settings();
         let index = settings.pools.iter().position(|p| p.protocol == protocol).unwrap();
         settings.pools[index].servers.truncate(servers);
         change(&mut settings);
         let directory = tempfile::tempdir().unwrap();
-        let state = Rc::<Servers>::default();
-        state.memcached.set(protocol == Protocol::Memcached);
         for (n, server) in settings.pools[index].servers.iter_mut().enumerate() {
             let path = directory.path().join(n.to_string());
-            spawn_local(state.clone().serve(UnixListener::bind(&path).unwrap()));
+            serve(n, UnixListener::bind(&path).unwrap());
             server.address = ServerAddress::Unix { path };
         }
         // The others' servers are not needed.
@@ -140,7 +154,7 @@ impl Fixture {
             spawn_local(connection.clone().run());
         }
         let shared = Shared::new(pass.clone(), Common::new(&settings, None), 0);
-        Self { pool, topology, ground, shared, servers: state, _directory: directory }
+        Self { pool, topology, ground, shared, servers: Rc::default(), _directory: directory }
     }
 
     fn connect(&self) -> (UnixStream, Rc<Session>, JoinHandle<()>) {
@@ -345,7 +359,7 @@ fn of_one_clients_writes_none_overtakes_another_when_their_server_is_ejected() {
         let key = (0..).map(|n| format!("k{n}")).find(|key| test.pool.route(key.as_bytes()) == Ok(0)).unwrap();
         let set = |value| format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n$1\r\n{value}\r\n", key.len());
         let (mut client, ..) = test.connect();
-        let home = test.pool.connection(0, 1).clone();
+        let home = test.pool.connection(0, 1, test.pool.usual()).clone();
         // While this task is always ready no pass ends, and nothing is written.
         client.write_all(set(1).as_bytes()).await.unwrap();
         while home.in_flight() < 1 {

@@ -2,6 +2,7 @@
 
 use super::numbers::integer;
 use super::{Call, Outcome, SYNTAX, wrong_arity};
+use crate::protocol::redis::{REDIS_VERSION, Version};
 
 pub fn del(call: &mut Call<'_>) -> Outcome {
     let removed = call.args.iter().filter(|key| call.store.remove(key, call.now).is_some()).count();
@@ -68,6 +69,44 @@ pub fn select(call: &mut Call<'_>) -> Outcome {
     Ok(())
 }
 
+/// `HELLO [2|3] [AUTH user password] [SETNAME name]`; the name is not kept.
+pub fn hello(call: &mut Call<'_>) -> Outcome {
+    let mut version = *call.version;
+    if let Some(wanted) = call.args.first() {
+        let number = integer(wanted).map_err(|_| "ERR Protocol version is not an integer or out of range")?;
+        version = Version::of(number).ok_or("NOPROTO unsupported protocol version")?;
+    }
+    let mut rest = call.args.get(1..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [] => break,
+            [option, user, _, rest @ ..] if option.eq_ignore_ascii_case(b"auth") => match *user {
+                b"default" => rest,
+                _ => return Err(WRONG_PASSWORD.into()),
+            },
+            [option, _, rest @ ..] if option.eq_ignore_ascii_case(b"setname") => rest,
+            [option, ..] => {
+                let shown = option.get(..option.len().min(128)).unwrap_or_default().escape_ascii();
+                return Err(format!("ERR Syntax error in HELLO option '{shown}'").into());
+            }
+        };
+    }
+    *call.version = version;
+    let reply = &mut call.reply;
+    reply.speak(version);
+    reply.map(5);
+    // Who looks at these wants to know which commands there are.
+    for (name, value) in [("server", "redis"), ("version", REDIS_VERSION), ("mode", "standalone"), ("role", "master")] {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.integer(version.number().into());
+    Ok(())
+}
+
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
 /// No password is set, and the user `default` needs none.
 pub fn auth(call: &mut Call<'_>) -> Outcome {
     match call.args {
@@ -78,7 +117,7 @@ pub fn auth(call: &mut Call<'_>) -> Outcome {
             call.reply.ok();
             Ok(())
         }
-        [_, _] => Err("WRONGPASS invalid username-password pair or user is disabled.".into()),
+        [_, _] => Err(WRONG_PASSWORD.into()),
         _ => Err(SYNTAX.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! The Redis engine: everyday string commands over RESP2, with Redis 7's replies, on a bounded [`Store`].
+//! The Redis engine: everyday string commands over RESP2 or RESP3, with Redis 7's replies, on a bounded [`Store`].
 
 mod expiry;
 mod float;
@@ -15,6 +15,7 @@ use bytes::{Buf, BytesMut};
 
 use super::server::{Engine, Flow, OUTPUT_LIMIT};
 use super::store::{Millis, Store, TooLarge};
+use crate::protocol::redis::Version;
 use frame::{Framed, Framer, arguments};
 use reply::{Error, Reply};
 
@@ -32,6 +33,7 @@ pub struct RedisServer {
 /// One connection to it.
 pub struct RedisSession {
     framer: Framer,
+    version: Version,
 }
 
 /// A command in execution.
@@ -41,6 +43,8 @@ struct Call<'a> {
     /// The arguments after the command's name.
     args: &'a [&'a [u8]],
     now: Millis,
+    /// Of the connection.
+    version: &'a mut Version,
     reply: Reply<'a>,
     /// Set by QUIT.
     close: bool,
@@ -61,7 +65,7 @@ const fn command(name: &'static str, arity: i32, run: fn(&mut Call<'_>) -> Outco
 }
 
 /// Everything that is offered; sorted, for a binary search.
-static COMMANDS: [Command; 43] = [
+static COMMANDS: [Command; 44] = [
     command("append", 3, strings::append),
     command("auth", -2, keys::auth),
     command("dbsize", 1, keys::dbsize),
@@ -80,6 +84,7 @@ static COMMANDS: [Command; 43] = [
     command("getex", -2, strings::getex),
     command("getrange", 4, strings::getrange),
     command("getset", 3, strings::getset),
+    command("hello", -1, keys::hello),
     command("incr", 2, numbers::incr),
     command("incrby", 3, numbers::incrby),
     command("incrbyfloat", 3, numbers::incrbyfloat),
@@ -115,7 +120,10 @@ impl Engine for RedisServer {
     }
 
     fn session(&self) -> RedisSession {
-        RedisSession { framer: Framer::new(2 * self.store.max_item_bytes() + REQUEST_ROOM, MAX_ARGUMENTS) }
+        RedisSession {
+            framer: Framer::new(2 * self.store.max_item_bytes() + REQUEST_ROOM, MAX_ARGUMENTS),
+            version: Version::Resp2,
+        }
     }
 
     fn serve(&mut self, session: &mut RedisSession, input: &mut BytesMut, output: &mut Vec<u8>, now: Millis) -> Flow {
@@ -123,12 +131,13 @@ impl Engine for RedisServer {
             let flow = match session.framer.next(input) {
                 Ok(Framed::Incomplete) => return Flow::NeedsInput,
                 Ok(Framed::Oversized) => {
-                    Reply(output).error(&TooLarge.into());
+                    Reply::new(output, session.version).error(&TooLarge.into());
                     continue;
                 }
                 Ok(Framed::Complete(len)) => {
                     let request = input.get(..len).unwrap_or_default();
-                    let flow = arguments(request).map(|arguments| self.execute(&arguments, output, now));
+                    let version = &mut session.version;
+                    let flow = arguments(request).map(|arguments| self.execute(&arguments, version, output, now));
                     input.advance(len);
                     flow
                 }
@@ -138,7 +147,7 @@ impl Engine for RedisServer {
                 Ok(false) => {}
                 Ok(true) => return Flow::Close,
                 Err(error) => {
-                    Reply(output).error(&format!("ERR {error}").into());
+                    Reply::new(output, session.version).error(&format!("ERR {error}").into());
                     return Flow::Close;
                 }
             }
@@ -149,16 +158,17 @@ impl Engine for RedisServer {
 
 impl RedisServer {
     /// Runs one command; whether the connection is to be closed after its reply.
-    fn execute(&mut self, arguments: &[&[u8]], output: &mut Vec<u8>, now: Millis) -> bool {
+    fn execute(&mut self, arguments: &[&[u8]], version: &mut Version, output: &mut Vec<u8>, now: Millis) -> bool {
         let Some((name, args)) = arguments.split_first() else { return false };
         let command = match find(name, arguments.len()) {
             Ok(command) => command,
             Err(error) => {
-                Reply(output).error(&error);
+                Reply::new(output, *version).error(&error);
                 return false;
             }
         };
-        let mut call = Call { store: &mut self.store, command, args, now, reply: Reply(output), close: false };
+        let reply = Reply::new(output, *version);
+        let mut call = Call { store: &mut self.store, command, args, now, version, reply, close: false };
         if let Err(error) = (command.run)(&mut call) {
             call.reply.error(&error);
         }

@@ -5,8 +5,14 @@ use std::borrow::Cow;
 use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::BorrowedFrame;
 
+use crate::protocol::redis::Version;
+use crate::protocol::redis::reply::{write_array_header, write_bulk, write_map_header};
+
 /// The end of a reply buffer.
-pub struct Reply<'a>(pub &'a mut Vec<u8>);
+pub struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    version: Version,
+}
 
 /// An error reply: the whole line after `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +30,24 @@ impl From<String> for Error {
     }
 }
 
-impl Reply<'_> {
+impl<'a> Reply<'a> {
+    pub fn new(out: &'a mut Vec<u8>, version: Version) -> Self {
+        Self { out, version }
+    }
+
+    /// From now on in this version.
+    pub fn speak(&mut self, version: Version) {
+        self.version = version;
+    }
+
+    /// A map; in RESP2 an array. So many keys must follow, each with its value.
+    pub fn map(&mut self, pairs: usize) {
+        match self.version {
+            Version::Resp2 => write_array_header(self.out, 2 * pairs),
+            Version::Resp3 => write_map_header(self.out, pairs),
+        }
+    }
+
     pub fn ok(&mut self) {
         self.status("OK");
     }
@@ -38,17 +61,19 @@ impl Reply<'_> {
     }
 
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.frame(&BorrowedFrame::BulkString(bytes));
+        write_bulk(self.out, bytes);
     }
 
     pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
-        self.frame(&bytes.map_or(BorrowedFrame::Null, BorrowedFrame::BulkString));
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.out.extend_from_slice(self.version.null()),
+        }
     }
 
     pub fn bulks_or_nulls(&mut self, elements: &[Option<&[u8]>]) {
-        let frames: Vec<_> =
-            elements.iter().map(|e| e.map_or(BorrowedFrame::Null, BorrowedFrame::BulkString)).collect();
-        self.frame(&BorrowedFrame::Array(&frames));
+        write_array_header(self.out, elements.len());
+        elements.iter().for_each(|element| self.bulk_or_null(*element));
     }
 
     pub fn error(&mut self, error: &Error) {
@@ -56,10 +81,10 @@ impl Reply<'_> {
     }
 
     fn frame(&mut self, frame: &BorrowedFrame<'_>) {
-        let start = self.0.len();
-        self.0.resize(start + frame.encode_len(false), 0);
+        let start = self.out.len();
+        self.out.resize(start + frame.encode_len(false), 0);
         // There is room: too little of it is all that encoding can fail for.
-        let encoded = encode_borrowed(self.0.get_mut(start..).unwrap_or_default(), frame, false);
+        let encoded = encode_borrowed(self.out.get_mut(start..).unwrap_or_default(), frame, false);
         debug_assert!(encoded.is_ok(), "{encoded:?}");
     }
 }

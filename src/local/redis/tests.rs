@@ -324,6 +324,35 @@ fn conditions_of_expire() {
 }
 
 #[test]
+fn hello_says_which_version_is_spoken() {
+    let hello = |header: &str, version: &str| {
+        format!(
+            "{header}|$6|server|$5|redis|$7|version|$6|7.0.15|$4|mode|$10|standalone|$4|role|$6|master|$5|proto|:{version}|"
+        )
+    };
+    let (two, three) = (hello("*10", "2"), hello("%5", "3"));
+    converse(&format!(
+        "HELLO → {two}
+         MGET a b → *2|$-1|$-1|
+         HELLO 3 → {three}
+         HELLO → {three}
+         GET a → _|
+         SET a 1 XX GET → _|
+         MGET a b → *2|_|_|
+         INCR a → :1|
+         INCRBYFLOAT a 0.5 → $3|1.5|
+         HELLO 4 → -NOPROTO unsupported protocol version|
+         HELLO x → -ERR Protocol version is not an integer or out of range|
+         HELLO 2 AUTH me any → -WRONGPASS invalid username-password pair or user is disabled.|
+         HELLO 2 NONSENSE → -ERR Syntax error in HELLO option 'NONSENSE'|
+         HELLO 2 SETNAME → -ERR Syntax error in HELLO option 'SETNAME'|
+         GET b → _|
+         HELLO 2 AUTH default any SETNAME me → {two}
+         GET b → $-1|"
+    ));
+}
+
+#[test]
 fn keys_and_connections() {
     converse(
         "TYPE k → +none|

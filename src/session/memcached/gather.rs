@@ -153,8 +153,8 @@ struct Gather {
 }
 
 impl Merge for Gather {
-    fn accept(&mut self, index: usize, part: Part) -> bool {
-        self.parts.accept(index, part)
+    fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
@@ -181,8 +181,8 @@ struct Unanimous {
 }
 
 impl Merge for Unanimous {
-    fn accept(&mut self, index: usize, part: Part) -> bool {
-        self.parts.accept(index, part)
+    fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {

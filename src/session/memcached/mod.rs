@@ -221,7 +221,7 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.refuse();
         }
-        let connection = self.pool.connection(place, session.id);
+        let connection = self.pool.connection(place, session.id, session.variant());
         if !connection.has_room() {
             return session.wait_for(connection);
         }
@@ -249,6 +249,6 @@ impl Request<'_, '_> {
     }
 
     fn connection(&self, server: usize) -> &Rc<Connection> {
-        self.pool.connection(server, self.session.id)
+        self.pool.connection(server, self.session.id, self.session.variant())
     }
 }

@@ -4,71 +4,117 @@
 //!   Key    one key: verbatim to its server                    the usual case
 //!   Keys   several: verbatim when one server owns them all
 //!   Split  a fragment per server, merged                      split.rs
-//!   Proxy  answered here                                      local.rs
+//!   FanOut to all servers, merged                             fan_out.rs, scan.rs, info.rs
+//!   One    to any server
+//!   Transaction, Subscribe, and what blocks: on a connection   transaction.rs, subscriptions.rs, blocking.rs
+//!          of the session's own
+//!   Proxy  answered here                                      local.rs, identity.rs, client.rs, others.rs, access.rs
 //!   Refused  an error, in its turn; the connection lives
 //! ```
 //! When the server of a key is ejected and no other takes its keys, the request is answered here: an error, or a miss. What
 //! is written to a pool that stands in is followed by an EXPIRE for each key, whose reply is dropped.
 
+mod access;
+mod blocking;
+mod client;
+mod fan_out;
+mod guard;
+mod identity;
+mod info;
+mod learnt;
 mod local;
+mod others;
+mod scan;
+mod scripts;
 mod split;
 mod stand_in;
+mod subscriptions;
+mod transaction;
+mod users;
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::carried::{self, Replies as ReplyMode};
+use super::clients::{Card, Told};
 use super::meter::Verdict;
 use super::{Scratch, Session, Step};
-use crate::backend::{self, Expect, Failure};
-use crate::io::{Input, Payload};
+use crate::backend::{self, Expect, Failure, Variant};
+use crate::io::{Input, Outbound, Pass, Payload};
 use crate::pool::{Away, Pool};
 use crate::protocol::Parsed;
-use crate::protocol::redis::commands::{self, Command, Resolved, Route};
+use crate::protocol::redis::commands::{Command, Refusal, Route, TransactionCommand};
 use crate::protocol::redis::request::{self, Arguments};
-use crate::protocol::redis::{errors, reply};
+use crate::protocol::redis::{Version, acl, errors, reply};
 use crate::telemetry::{Class, Ending, Trouble};
 
+pub(super) use learnt::known;
 pub(super) use stand_in::cap_lifetime;
+use transaction::Transaction;
+use users::Who;
 
 /// What a Redis session remembers.
 #[derive(Default)]
 pub(super) struct State {
-    /// The client has given the pool's password, or the pool has none.
+    /// The client has logged in, or needs not to.
     authenticated: bool,
-    /// What it has told about itself; most clients of long ago say nothing.
-    client: Option<Box<Client>>,
+    who: Who,
+    /// The last command: where it is in memory.
+    last: usize,
     replies: ReplyMode,
-}
-
-/// `CLIENT SETNAME` and `CLIENT SETINFO`.
-#[derive(Default)]
-struct Client {
-    name: String,
-    library: String,
-    library_version: String,
+    /// Between WATCH or MULTI and the end of what they have begun.
+    transaction: Option<Box<Transaction>>,
+    /// For the HELLO at hand a server was asked what it is: the number of the question.
+    asked: Option<u64>,
 }
 
 impl State {
-    pub(super) fn new(pool: &Pool) -> Self {
-        Self { authenticated: pool.settings.redis_auth.is_none(), ..Self::default() }
+    pub(super) fn new(pool: &Pool, card: &Card) -> Self {
+        let mut state = Self::default();
+        state.log_out(&pool.settings, card);
+        state
     }
 
     /// What goes along to another process.
-    pub(super) fn carried(&self) -> carried::Redis {
-        let (name, library, library_version) = self
-            .client
-            .as_ref()
-            .map(|client| (client.name.clone(), client.library.clone(), client.library_version.clone()))
-            .unwrap_or_default();
-        carried::Redis { authenticated: self.authenticated, name, library, library_version, replies: self.replies }
+    pub(super) fn carried(&self, session: &Session) -> carried::Redis {
+        let Told { name, library, library_version, .. } = session.card.told().clone();
+        let (variant, usual) = (session.variant(), session.pool().usual());
+        carried::Redis {
+            authenticated: self.authenticated,
+            user: self.who.name().to_owned(),
+            name: name.into(),
+            library: library.into(),
+            library_version: library_version.into(),
+            replies: self.replies,
+            resp3: variant.version == Version::Resp3,
+            database: (variant.database != usual.database).then_some(variant.database),
+        }
     }
 
     /// What has come along.
-    pub(super) fn restored(state: &carried::Redis) -> Self {
-        let carried::Redis { authenticated, name, library, library_version, replies } = state.clone();
-        let told = !(name.is_empty() && library.is_empty() && library_version.is_empty());
-        let client = told.then(|| Box::new(Client { name, library, library_version }));
-        Self { authenticated, client, replies }
+    pub(super) fn restored(state: &carried::Redis, session: &Session) -> Self {
+        let carried::Redis { authenticated, user, name, library, library_version, replies, resp3, database } =
+            state.clone();
+        let version = if resp3 { Version::Resp3 } else { Version::Resp2 };
+        session.set_variant(Variant { version, database: database.unwrap_or(session.variant().database) });
+        let mut told = session.card.told();
+        (told.name, told.library, told.library_version) = (name.into(), library.into(), library_version.into());
+        Self { authenticated, who: Who::named(&user), replies, ..Self::default() }
+    }
+
+    /// Tells others which command was the last.
+    pub(super) fn note_command(&self, card: &Card) {
+        card.command.store(self.last, Relaxed);
+    }
+
+    /// Forgets connections of its own, which are given back.
+    pub(super) fn disengage(&mut self) {
+        self.transaction = None;
+    }
+
+    /// It has begun something that it cannot leave in the middle of.
+    pub(super) fn is_engaged(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| !transaction.is_over())
     }
 
     /// Whether the request at hand gets a reply.
@@ -158,21 +204,70 @@ impl Request<'_, '_> {
     }
 
     fn dispatch(&mut self) -> Step {
-        let (args, bytes) = (self.args, self.input.bytes());
-        let command = match commands::resolve(args.len(), |i| args.get(bytes, i)) {
-            Resolved::Command(command) => command,
-            Resolved::Unknown => return self.unknown(),
-            Resolved::UnknownSubcommand(command) => {
-                let verdict = Verdict::Rejected(Class::Other, Trouble::Unsupported);
-                return self.answer_as(verdict, |out, r| errors::unknown_subcommand(out, command, r.arg(1)));
-            }
-            Resolved::WrongArity(command) => return self.reject(command, |out, _| errors::wrong_arity(out, command)),
+        let command = match self.resolve() {
+            Ok(command) => command,
+            Err(step) => return step,
         };
-        if !self.is_authenticated() && !local::is_allowed_before_auth(command) {
+        self.state.last = acl::place(command);
+        if self.is_plain(command) {
+            return self.route(command);
+        }
+        self.look_closely(command)
+    }
+
+    /// Nothing stands in the way of the request: what is so of most, in one branch.
+    #[inline(always)]
+    fn is_plain(&self, command: &Command) -> bool {
+        let (state, session) = (&*self.state, self.session);
+        let own_database = session.variant().database == self.pool.usual().database;
+        state.authenticated
+            & !state.who.restricted
+            & !session.gate.may_hold()
+            & !command.guarded
+            & own_database
+            & !session.subscribing.get()
+            & state.transaction.is_none()
+    }
+
+    /// Goes through all that may stand in the way of a request, in the order in which Redis does.
+    #[inline(never)]
+    fn look_closely(&mut self, command: &'static Command) -> Step {
+        if !self.is_authenticated() && !users::is_allowed_before_auth(command) {
             let verdict = Verdict::Rejected(command.class(), Trouble::Unauthenticated);
             return self.answer_as(verdict, |out, _| out.extend_from_slice(errors::NOAUTH));
         }
+        if let Some(refused) = self.forbid(command) {
+            return refused;
+        }
+        if self.session.gate.may_hold() && self.waits_for_the_gate(command) {
+            return self.session.wait_at_the_gate();
+        }
+        if command.guarded
+            && let Some(refused) = self.guard(command)
+        {
+            return refused;
+        }
+        if self.session.is_astray(self.pool) && !matches!(command.route, Route::Proxy(_)) {
+            self.spoil();
+            return self.answer_as(unsupported(command), |out, r| r.write_astray(out));
+        }
+        if self.session.subscribing.get()
+            && let Some(step) = self.while_subscribed(command)
+        {
+            return step;
+        }
+        if self.state.transaction.is_some()
+            && let Some(step) = self.in_transaction(command)
+        {
+            return step;
+        }
         self.route(command)
+    }
+
+    fn write_astray(&self, out: &mut Vec<u8>) {
+        let (database, pool) = (self.session.variant().database, self.pool_name());
+        let text = format!("ERR pool {pool} does not serve database {database} any more (databases); SELECT another");
+        reply::write_error(out, &text);
     }
 
     fn route(&mut self, command: &'static Command) -> Step {
@@ -184,13 +279,50 @@ impl Request<'_, '_> {
             Route::Keys => self.forward_together(command),
             Route::Split(kind) => self.split(command, kind),
             Route::Proxy(what) => self.answer_locally(command, what),
-            Route::Refused(reason) => {
-                self.answer_as(unsupported(command), |out, _| errors::refused(out, command, reason))
+            Route::FanOut(kind) => {
+                self.notice_script(command);
+                self.fan_out(command, kind)
+            }
+            Route::One => self.forward_to_one(command),
+            Route::Only(_) if self.pool.places() == 1 => self.forward_to_one(command),
+            Route::Debug => self.debug(command),
+            Route::Wait => self.wait_for_replicas(command),
+            Route::Transaction(what) => self.transaction(command, what),
+            Route::Subscribe(what) => self.subscribe(command, what),
+            Route::Unsubscribe(what) => self.unsubscribe(command, what),
+            Route::Channel => self.publish(command),
+            Route::Refused(reason) | Route::Only(reason) => self.refuse_to_offer(command, reason),
+        }
+    }
+
+    fn refuse_to_offer(&mut self, command: &'static Command, reason: Refusal) -> Step {
+        self.answer_as(unsupported(command), |out, _| errors::refused(out, command, reason))
+    }
+
+    /// To the server for what has no key.
+    fn forward_to_one(&mut self, command: &'static Command) -> Step {
+        match self.pool.any_place() {
+            Ok(place) => self.forward_to(place, command),
+            // The only one has more to say than that there is none.
+            Err(away) => {
+                self.answer_away(command, self.pool.away(0).filter(|_| self.pool.places() == 1).unwrap_or(away))
             }
         }
     }
 
+    fn wrong_arity(&mut self, command: &'static Command) -> Step {
+        if command.route != Route::Transaction(TransactionCommand::Exec) {
+            self.spoil();
+            return self.reject(command, |out, _| errors::wrong_arity(out, command));
+        }
+        self.give_up();
+        self.reject(command, |out, _| {
+            errors::exec_abort(out, &format!("wrong number of arguments for '{}' command", command.name));
+        })
+    }
+
     fn unknown(&mut self) -> Step {
+        self.spoil();
         let verdict = Verdict::Rejected(Class::Other, Trouble::Unsupported);
         self.answer_as(verdict, |out, r| {
             errors::unknown_command(out, r.args.len(), |i| r.args.get(r.input.bytes(), i));
@@ -241,7 +373,7 @@ impl Request<'_, '_> {
     fn answer_away(&mut self, command: &Command, away: Away) -> Step {
         self.answer_as(Verdict::Away(command.class()), |out, r| {
             let arg = |index| r.args.get(r.input.bytes(), index);
-            if !away.is_miss() || !command.write_miss(r.args.len(), arg, out) {
+            if !away.is_miss() || !command.write_miss(r.version(), r.args.len(), arg, out) {
                 write_away(out, r.session, away);
             }
         })
@@ -254,28 +386,61 @@ impl Request<'_, '_> {
 
     /// To the one server that owns all keys of the request, or nowhere.
     fn forward_together(&mut self, command: &'static Command) -> Step {
+        let blocks = command.blocks(self.args.len(), |i| self.args.get(self.input.bytes(), i));
+        match (self.common_home(command), blocks) {
+            (Ok(None), None) => self.forward_to_one(command),
+            (Ok(None), Some(blocks)) => match self.pool.any_place() {
+                Ok(place) => self.block(command, place, blocks),
+                Err(away) => self.answer_away(command, away),
+            },
+            (Ok(Some(Ok(place))), Some(blocks)) => self.block(command, place, blocks),
+            (Ok(Some(Ok(place))), None) => self.forward_to(place, command),
+            (Ok(Some(Err(away))), _) => self.answer_away(command, away),
+            (Err(refused), _) => refused,
+        }
+    }
+
+    /// Where all keys of the request are; `None`: it has none. Refused if they are on several servers.
+    fn common_home(&mut self, command: &'static Command) -> Result<Option<Home>, Step> {
         let (args, bytes) = (self.args, self.input.bytes());
-        if command.blocks(args.len(), |i| args.get(bytes, i)) {
-            return self.answer_as(unsupported(command), |out, _| errors::refused_block(out, command));
-        }
         if let Err(error) = command.keys(args.len(), |i| args.get(bytes, i), self.keys) {
-            return self.reject(command, |out, _| errors::key_error(out, command, error));
+            return Err(self.reject(command, |out, _| errors::key_error(out, command, error)));
         }
-        let Some(&first) = self.keys.first() else {
-            return self.reject(command, |out, _| errors::refused_without_keys(out, command));
-        };
+        let Some(&first) = self.keys.first() else { return Ok(None) };
         let first = first as usize;
         if let Some(key) = self.too_long(self.keys.iter().map(|k| *k as usize)) {
-            return self.forward_by(command, key);
+            return self.home(command, key).map(Some);
         }
         if self.pool.is_keyed() {
             let owner = self.pool.route(self.arg(first));
             let elsewhere = self.keys[1..].iter().find(|k| self.pool.route(self.arg(**k as usize)) != owner);
             if let Some(&other) = elsewhere {
-                return self.reject(command, |out, r| r.write_apart(out, command, first, other as usize));
+                return Err(self.reject(command, |out, r| r.write_apart(out, command, first, other as usize)));
             }
         }
-        self.forward_by(command, first)
+        self.home(command, first).map(Some)
+    }
+
+    /// The server that has all keys of the request, if there is one and the request makes sense.
+    fn sole_place(&mut self, command: &'static Command) -> Option<usize> {
+        let (args, bytes) = (self.args, self.input.bytes());
+        command.keys(args.len(), |i| args.get(bytes, i), self.keys).ok()?;
+        let mut homes = self.keys.iter().map(|key| self.pool.route(self.arg(*key as usize)));
+        let first = homes.next()?.ok()?;
+        homes.all(|home| home == Ok(first)).then_some(first)
+    }
+
+    /// The place of all keys of the request, which cannot do without its server; `None`: it has none.
+    fn common_place(&mut self, command: &'static Command) -> Result<Option<usize>, Step> {
+        let home = match command.route {
+            Route::Channel => Some(self.home_of_channel(command)?),
+            _ => self.common_home(command)?,
+        };
+        match home {
+            None => Ok(None),
+            Some(Ok(place)) => Ok(Some(place)),
+            Some(Err(away)) => Err(self.answer_gone(command, away)),
+        }
     }
 
     fn write_apart(&self, out: &mut Vec<u8>, command: &Command, one: usize, other: usize) {
@@ -294,7 +459,7 @@ impl Request<'_, '_> {
         if session.refuses() {
             return self.refuse(command);
         }
-        let connection = self.pool.connection(place, session.id);
+        let connection = self.pool.connection(place, session.id, session.variant());
         if !connection.has_room() {
             return session.wait_for(connection);
         }
@@ -303,16 +468,20 @@ impl Request<'_, '_> {
         if self.pool.is_stand_in(place) {
             return self.forward_to_stand_in(connection, requester, request, command);
         }
-        let (args, input, length) = (self.args, &mut *self.input, self.length);
-        connection.send(Some(requester), request, |out, pass| {
-            if args.is_inline() {
-                out.push(Payload::Borrowed(args.frame(&[])), pass);
-                input.skip(length);
-            } else {
-                out.push(input.take(length), pass);
-            }
-        });
+        connection.send(Some(requester), request, whole(self.args, self.input, self.length));
         Step::Next
+    }
+}
+
+/// Takes the request from the input and writes it as it came; if it was inline, as an array.
+fn whole<'a>(args: &'a Arguments, input: &'a mut Input<'_>, length: usize) -> impl FnOnce(&mut Outbound, &Pass) + 'a {
+    move |out, pass| {
+        if args.is_inline() {
+            out.push(Payload::Borrowed(args.frame(&[])), pass);
+            input.skip(length);
+        } else {
+            out.push(input.take(length), pass);
+        }
     }
 }
 

@@ -71,7 +71,7 @@ impl Request<'_, '_> {
             return self.refuse(command);
         }
         let pool = self.pool;
-        let connection = |place: usize| pool.connection(place, session.id);
+        let connection = |place: usize| pool.connection(place, session.id, session.variant());
         let mut connections = fragments.iter().filter_map(|f| f.home.ok()).map(connection);
         if let Some(full) = connections.find(|c| !c.has_room()) {
             return session.wait_for(full);
@@ -117,7 +117,8 @@ impl Request<'_, '_> {
     fn settle_away(&self, command: &Command, away: Away, fragment: &Fragment, part: Ticket) {
         let mut reply = Vec::new();
         // What these commands answer depends on the number of keys only.
-        let missed = away.is_miss() && command.write_miss(1 + fragment.keys.len(), |_| None, &mut reply);
+        let missed =
+            away.is_miss() && command.write_miss(self.version(), 1 + fragment.keys.len(), |_| None, &mut reply);
         if !missed {
             write_away(&mut reply, self.session, away);
         }
@@ -144,8 +145,8 @@ struct Mget {
 }
 
 impl Merge for Mget {
-    fn accept(&mut self, index: usize, part: Part) -> bool {
-        self.parts.accept(index, part)
+    fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
@@ -180,8 +181,8 @@ struct Mset {
 }
 
 impl Merge for Mset {
-    fn accept(&mut self, index: usize, part: Part) -> bool {
-        self.parts.accept(index, part)
+    fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
@@ -198,26 +199,27 @@ struct Sum {
 }
 
 impl Merge for Sum {
-    fn accept(&mut self, index: usize, part: Part) -> bool {
-        self.parts.accept(index, part)
+    fn parts(&mut self) -> &mut Parts {
+        &mut self.parts
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(error) = first_error(&self.parts) {
             return out.extend_from_slice(error);
         }
-        let counts = self.parts.iter().map(|part| match part {
+        let mut counts = self.parts.iter().map(|part| match part {
             Part::Reply(reply) => response::integer(reply),
             Part::Error(_) => None,
         });
-        match counts.sum::<Option<i64>>() {
+        match counts.try_fold(0, |sum: i64, count| sum.checked_add(count?)) {
             Some(sum) => reply::write_integer(out, sum),
             None => reply::write_error(out, "ERR a server returned something other than a number"),
         }
     }
 }
 
-fn first_error(parts: &Parts) -> Option<&Bytes> {
+/// The first error, of the proxy or of a server.
+pub(super) fn first_error(parts: &Parts) -> Option<&Bytes> {
     parts.iter().find_map(|part| match part {
         Part::Error(error) => Some(error),
         Part::Reply(reply) if response::is_error(reply) => Some(reply),

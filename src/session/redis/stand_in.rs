@@ -19,7 +19,9 @@ impl Request<'_, '_> {
         command: &Command,
     ) -> Step {
         let (args, bytes) = (self.args, self.input.bytes());
-        connection.send(Some(requester), request, |out, pass| out.push(Payload::Borrowed(args.frame(bytes)), pass));
+        let eval = self.as_eval(command);
+        let frame = eval.as_deref().unwrap_or(args.frame(bytes));
+        connection.send(Some(requester), request, |out, pass| out.push(Payload::Borrowed(frame), pass));
         // A request whose keys cannot be told was refused before.
         if command.written_keys(args.len(), |i| args.get(bytes, i), self.keys).is_ok() {
             for &position in &*self.keys {

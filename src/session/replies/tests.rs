@@ -1,9 +1,8 @@
 //! The replies against a model: a list of finished messages, joined in the order of the requests.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
+use super::super::merge;
 use super::*;
 use crate::telemetry::{Class, Stamp};
 
@@ -33,17 +32,15 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 }
 
 /// Joins its parts in the order of their indexes.
-struct Join(BTreeMap<usize, Bytes>, usize);
+struct Join(merge::Parts);
 
 impl Merge for Join {
-    fn accept(&mut self, index: usize, part: Part) -> bool {
-        let (Part::Reply(bytes) | Part::Error(bytes)) = part;
-        assert!(self.0.insert(index, bytes).is_none());
-        self.0.len() == self.1
+    fn parts(&mut self) -> &mut merge::Parts {
+        &mut self.0
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) {
-        self.0.values().for_each(|part| out.extend_from_slice(part));
+        self.0.iter().for_each(|part| out.extend_from_slice(part.bytes()));
     }
 }
 
@@ -91,7 +88,7 @@ fn act(replies: &mut Replies, model: &mut Model, act: Act, pass: &Pass) {
             model.requests.push(vec![None]);
         }
         Act::ReserveMerge(parts) => {
-            assert_eq!(replies.reserve_merge(ASKED, Box::new(Join(BTreeMap::new(), parts as usize))), next);
+            assert_eq!(replies.reserve_merge(ASKED, Box::new(Join(merge::Parts::new(parts as usize)))), next);
             model.requests.push(vec![None; parts as usize]);
         }
         Act::Answer(size) => {

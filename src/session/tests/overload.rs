@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::Budget;
+use crate::io::Pass;
 
 const LIMIT: usize = 8 << 20;
 

@@ -1,0 +1,48 @@
+//! What is not for everybody, and what would leave the databases that the pool serves.
+
+use super::super::Step;
+use super::local::parse_integer;
+use super::{Request, unsupported};
+use crate::protocol::redis::commands::{Command, Route};
+use crate::protocol::redis::{errors, reply};
+
+impl Request<'_, '_> {
+    /// Refuses a request of a command that is to be looked at more closely ([`Command::guarded`]), if it must be.
+    pub(super) fn guard(&mut self, command: &'static Command) -> Option<Step> {
+        let refused = match command.route {
+            // Not for administrators either.
+            Route::Only(reason) if self.pool.places() > 1 => self.refuse_to_offer(command, reason),
+            _ if self.is_restricted(command) && !self.pool.settings.allow_admin_commands => {
+                self.answer_as(unsupported(command), |out, r| errors::restricted(out, command, r.pool_name()))
+            }
+            _ if self.leaves_its_databases(command) => {
+                self.reject(command, |out, r| reply::write_error(out, &r.no_database()))
+            }
+            _ => return None,
+        };
+        self.spoil();
+        Some(refused)
+    }
+
+    /// Whether it can destroy what others rely on. Of DEBUG all but a look at a key.
+    fn is_restricted(&self, command: &Command) -> bool {
+        let is = |name: &[u8]| self.arg(1).eq_ignore_ascii_case(name);
+        command.restricted || (command.route == Route::Debug && !is(b"object") && !is(b"help"))
+    }
+
+    /// MOVE, COPY and SWAPDB: whether a database is named that the pool does not serve.
+    fn leaves_its_databases(&self, command: &Command) -> bool {
+        let argc = self.args.len();
+        let serves = |at: usize| match parse_integer(self.arg(at)) {
+            Some(number) => self.served_database(number).is_some(),
+            // The server refuses it.
+            None => true,
+        };
+        match command.name {
+            "move" => !serves(2),
+            "swapdb" => !serves(1) || !serves(2),
+            "copy" => (3..argc - 1).any(|at| self.arg(at).eq_ignore_ascii_case(b"db") && !serves(at + 1)),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A dedicated connection in the hands of a session.
+//!
+//! Invariants:
+//! - what a session has on a dedicated connection and what it has on shared ones never wait for replies at the same time
+//!   ([`Session::settles_first`]), so none of its requests overtakes another;
+//! - a session that ends has given back every connection it leased.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::{Dialect, Session};
+use crate::backend::{Answer, Dedicated, Failure, Requester, Tenant, Ticket, Wait};
+use crate::io::{Outbound, Pass, Payload};
+use crate::pool::{Pool, ServerId};
+
+/// In place of a request's number: the session's own request, not its client's.
+const OWN: u64 = u64::MAX - 1;
+
+/// What the session asks on its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    /// MULTI, and the transaction waits for the reply.
+    Multi,
+    /// DISCARD or UNWATCH.
+    Discard,
+    /// SUBSCRIBE and its kin.
+    Subscription,
+}
+
+impl Own {
+    pub(super) fn ticket(self) -> Ticket {
+        Ticket { sequence: OWN, part: self as u32 }
+    }
+}
+
+/// How far a tenancy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    Leased,
+    /// MULTI was sent for the first time on this connection. Nothing may follow before it is known to be accepted.
+    Proving,
+    GivenBack,
+    /// For this reason.
+    Lost(String),
+}
+
+pub(super) struct Tenancy {
+    session: Rc<Session>,
+    pub(super) server: ServerId,
+    connection: RefCell<Option<Rc<Dedicated>>>,
+    standing: RefCell<Standing>,
+    /// Unanswered requests with a ticket.
+    pending: Cell<usize>,
+    /// It is given back as soon as nothing is pending.
+    ending: Cell<bool>,
+    /// It carries subscriptions.
+    subscribes: Cell<bool>,
+}
+
+impl Tenancy {
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// It has no connection any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.connection.borrow().as_ref().is_none_or(|connection| connection.is_lost())
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.get() > 0
+    }
+
+    /// What was sent last ends it: once that is answered nothing of the session is left at the server.
+    pub(super) fn end_when_answered(&self) {
+        self.ending.set(true);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
+    /// It goes on after all.
+    pub(super) fn go_on(&self) {
+        self.ending.set(false);
+    }
+
+    /// It is for subscriptions.
+    pub(super) fn subscribe(&self) {
+        self.subscribes.set(true);
+    }
+
+    /// The session takes no more messages for now, or takes more again.
+    pub(super) fn pause_reading(&self, pause: bool) {
+        self.connection().iter().for_each(|connection| connection.pause_reading(pause));
+    }
+
+    /// The connection, as long as there is one.
+    pub(super) fn connection(&self) -> Option<Rc<Dedicated>> {
+        self.connection.borrow().clone()
+    }
+
+    /// Sends one request of the client. False: there is no connection any more.
+    pub(super) fn send(&self, ticket: Ticket, wait: Wait, write: impl FnOnce(&mut Outbound, &Pass)) -> bool {
+        self.send_for(ticket, Answer::One, wait, write)
+    }
+
+    pub(super) fn send_for(
+        &self,
+        ticket: Ticket,
+        answer: Answer,
+        wait: Wait,
+        write: impl FnOnce(&mut Outbound, &Pass),
+    ) -> bool {
+        let Some(connection) = self.connection() else { return false };
+        self.pending.set(self.pending.get() + 1);
+        connection.send(Some(ticket), answer, wait, write);
+        true
+    }
+
+    /// Sends a request of the session's own whose reply matters.
+    pub(super) fn send_own(&self, own: Own, request: &[u8]) {
+        if own == Own::Multi {
+            *self.standing.borrow_mut() = Standing::Proving;
+        }
+        self.send(own.ticket(), Wait::Usual, |out, pass| out.push(Payload::Borrowed(request), pass));
+    }
+
+    /// Sends a request whose reply is known beforehand, or does not matter.
+    pub(super) fn send_unasked(&self, request: &[u8]) {
+        if let Some(connection) = self.connection() {
+            connection.send(None, Answer::One, Wait::Usual, |out, pass| out.push(Payload::Borrowed(request), pass));
+        }
+    }
+
+    /// One request less is pending; gives the connection back if that was the last thing wanted of it.
+    fn answered(self: &Rc<Self>) {
+        self.pending.set(self.pending.get() - 1);
+        if self.pending.get() > 0 {
+            return;
+        }
+        if self.ending.get() {
+            self.give_back(true);
+        }
+        self.session.go_on_if_answered();
+    }
+
+    /// `clean`: nothing of the session is left at the server.
+    pub(super) fn give_back(self: &Rc<Self>, clean: bool) {
+        if let Some(connection) = self.connection.take() {
+            *self.standing.borrow_mut() = Standing::GivenBack;
+            connection.give_back(clean);
+            self.session.forget(self);
+        }
+    }
+
+    fn own_answered(self: &Rc<Self>, ticket: Ticket, accepted: bool, why: impl FnOnce() -> String) {
+        if ticket == Own::Discard.ticket() && !accepted {
+            // Something of the transaction is left at the server.
+            self.give_back(false);
+        }
+        if ticket != Own::Multi.ticket() {
+            return;
+        }
+        let proving = *self.standing.borrow() == Standing::Proving;
+        if proving && accepted {
+            self.connection().iter().for_each(|connection| connection.set_proven());
+            *self.standing.borrow_mut() = Standing::Leased;
+        } else if proving {
+            *self.standing.borrow_mut() = Standing::Lost(why());
+        }
+    }
+}
+
+impl Requester for Tenancy {
+    fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
+        if ticket == Own::Subscription.ticket() {
+            self.session.heard_on_line(&self, payload, true);
+            return self.answered();
+        }
+        if ticket.sequence == OWN {
+            let reply = payload.as_slice();
+            self.own_answered(ticket, reply == b"+OK\r\n", || reply.trim_ascii().escape_ascii().to_string());
+            self.answered();
+            return self.session.progressed();
+        }
+        self.answered();
+        self.session.clone().reply(ticket, payload);
+    }
+
+    fn fail(self: Rc<Self>, ticket: Ticket, failure: &Failure<'_>) {
+        if ticket.sequence == OWN {
+            self.own_answered(ticket, false, || failure.to_string());
+            self.answered();
+            return self.session.progressed();
+        }
+        self.answered();
+        self.session.clone().fail(ticket, failure);
+    }
+}
+
+impl Tenant for Tenancy {
+    fn message(self: Rc<Self>, _line: u32, payload: Payload<'_>) {
+        // A connection that is for something else has none.
+        if self.subscribes.get() {
+            self.session.heard_on_line(&self, payload, false);
+        }
+    }
+
+    fn lost(self: Rc<Self>, _line: u32, failure: &Failure<'_>) {
+        if self.connection.take().is_some() {
+            *self.standing.borrow_mut() = Standing::Lost(failure.to_string());
+            self.session.forget(&self);
+            if self.subscribes.get() {
+                self.session.lost_line(&self, &failure.to_string());
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Leases a connection to the server at `place`, which takes traffic.
+    ///
+    /// # Errors
+    /// What to tell the client when there are too many.
+    pub(super) fn lease(self: &Rc<Self>, pool: &Pool, place: usize) -> Result<Rc<Tenancy>, String> {
+        let tenancy = Rc::new(Tenancy {
+            session: self.clone(),
+            server: pool.server_id(place),
+            connection: RefCell::default(),
+            standing: RefCell::new(Standing::Leased),
+            pending: Cell::new(0),
+            ending: Cell::new(false),
+            subscribes: Cell::new(false),
+        });
+        let connection = pool.lease(place, self.variant(), tenancy.clone(), 0).map_err(|full| full.to_string())?;
+        *tenancy.connection.borrow_mut() = Some(connection);
+        self.tenancies.borrow_mut().push(tenancy.clone());
+        Ok(tenancy)
+    }
+
+    /// A tenancy is over.
+    fn forget(self: &Rc<Self>, tenancy: &Rc<Tenancy>) {
+        self.tenancies.borrow_mut().retain(|other| !Rc::ptr_eq(other, tenancy));
+        self.progressed();
+    }
+
+    /// Gives everything back, whatever is going on there.
+    pub(super) fn give_back_all(&self) {
+        if let Dialect::Redis(state) = &mut *self.dialect.borrow_mut() {
+            state.disengage();
+        }
+        self.drop_subscriptions();
+        let all = self.tenancies.take();
+        for tenancy in all {
+            if let Some(connection) = tenancy.connection.take() {
+                connection.give_back(false);
+            }
+        }
+    }
+}
