@@ -35,6 +35,10 @@
 //! follow it, and [`listener::Listeners::apply`] opens and closes. Sessions go over one by one, when nothing of theirs is
 //! unanswered.
 //!
+//! What cannot share a connection has one to itself for a while: a transaction, a request that blocks, subscriptions. [`pool`]
+//! leases a [`backend::Dedicated`] to the session and takes it back; a session never waits for replies on a shared and on a
+//! dedicated connection at the same time, so that none of its requests overtakes another.
+//!
 //! What is seen: each worker counts in cells of its own ([`telemetry::PoolCells`], [`telemetry::ServerCells`]), one set a pool
 //! and one a server; nobody else writes them. Whoever asks ([`admin`]) walks the topology and sums. Times are differences of
 //! the clock's readings at the begin of passes. Slow requests and hot keys are noticed where a reply meets its request, in
@@ -61,6 +65,8 @@
 //! - A *listener* accepts. A *session* is one client connection. A *worker* is one data thread.
 //! - *Request* and *response* are one command and its reply; a *fragment* is one server's piece of a multi-key request; a
 //!   *slot* is the place of one reply in its session.
+//! - A *dedicated* connection is leased to one session; the *lot* of a server keeps those that are idle. What a connection was set up
+//!   as, its protocol version and database, is its *variant*.
 //! - A *pool* is a named set of servers behind one distribution. A *server* is a configured entry; a *connection* is one
 //!   link to it; *in-flight* is its queue of unanswered requests, oldest first.
 //! - The *ring* maps keys to servers. *Distribution* is its kind: ketama, modula or random. The *continuum* is the sorted

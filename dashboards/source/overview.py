@@ -7,7 +7,7 @@ from grafana import (
 REQUESTS = "sum(rate(outrigger_requests_total{<pool>}[$__rate_interval]))"
 # What a client should not have sent is its own mistake.
 UNANSWERED = """sum(rate(outrigger_request_errors_total{
-    <pool>, reason!~"unsupported|invalid|unauthenticated"}[$__rate_interval]))"""
+    <pool>, reason!~"unsupported|invalid|unauthenticated|forbidden"}[$__rate_interval]))"""
 FOUND = 'sum(rate(outrigger_requests_total{<pool>, command="read", result="ok"}[$__rate_interval]))'
 READS = 'sum(rate(outrigger_requests_total{<pool>, command="read", result=~"ok|miss"}[$__rate_interval]))'
 EVENTS = "sum by (event) (increase(outrigger_events_total{<proxy>}[$__rate_interval])) > 0"

@@ -88,7 +88,7 @@ CLIENTS = row(
            "refused": "sum(rate(outrigger_sessions_refused_total{<pool>}[$__rate_interval]))"}, width=6),
     Lines("Disconnects by reason", "Client connections closed per second. client and quit are the clients' own doing; reset: the "
           "connection broke; protocol: not understood; idle, slow, overload: closed by a limit; drained, departed: at the end of "
-          "the process or of the pool.", "ops",
+          "the process or of the pool; killed: CLIENT KILL; user_removed: their user is gone.", "ops",
           {"{{reason}}": "sum by (reason) (rate(outrigger_sessions_closed_total{<pool>}[$__rate_interval])) > 0"}, width=6, legend=["max"]),
     Lines("Waiting to be accepted", "Clients in the queue of the pool's listener: the fullest of the instances, as a share of "
           "`backlog`.", "percentunit",

@@ -45,6 +45,7 @@ pub(super) struct PoolTotals {
     pub forward_error: u64,
     pub fragments: u64,
     pub fragmented: u64,
+    pub scripts_sent: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
     /// By class.
@@ -75,6 +76,7 @@ impl PoolTotals {
         self.forward_error += cells.forward_error.get();
         self.fragments += cells.fragments.get();
         self.fragmented += cells.fragmented.get();
+        self.scripts_sent += cells.scripts_sent.get();
         self.request_bytes += cells.request_bytes.get();
         self.response_bytes += cells.response_bytes.get();
         self.requests.iter_mut().zip(requests).for_each(|(sums, counts): (_, &Outcomes)| sums.add(counts));
@@ -109,6 +111,10 @@ pub(super) struct ServerTotals {
     pub latency: Times,
     pub queue_latency: Times,
     pub slow: u64,
+    pub dedicated_in_use: u64,
+    pub dedicated_idle: u64,
+    pub dedicated_opened: u64,
+    pub dedicated_refused: u64,
 }
 
 impl ServerTotals {
@@ -140,5 +146,9 @@ impl ServerTotals {
         cells.latency.add_to(&mut self.latency);
         cells.queue_latency.add_to(&mut self.queue_latency);
         self.slow += cells.slow.get();
+        self.dedicated_in_use += cells.dedicated_in_use.get();
+        self.dedicated_idle += cells.dedicated_idle.get();
+        self.dedicated_opened += cells.dedicated_opened.get();
+        self.dedicated_refused += cells.dedicated_refused.get();
     }
 }

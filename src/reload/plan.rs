@@ -218,6 +218,9 @@ fn changed_pool(
         // Another password, which looks the same.
         settings.push(Change { key: "redis_auth", before: "***".to_owned(), after: "***".to_owned() });
     }
+    if old.users != new.users && settings.iter().all(|change| change.key != "users") {
+        settings.push(Change { key: "users", before: "***".to_owned(), after: "***".to_owned() });
+    }
     let renamed_from = (old.name != new.name).then(|| old.name.clone());
     let (moved, servers) = match moves::are_possible(old, new) {
         true => servers(old, new),

@@ -199,7 +199,7 @@ fn trouble(trouble: Trouble) -> &'static str {
         Trouble::ConnectionLost => "The connection to the server was closed or broke.",
         Trouble::ConnectFailed => "The server could not be connected to.",
         Trouble::NotResolved => "The name of the server has no address.",
-        Trouble::Login => "The server refused AUTH or SELECT.",
+        Trouble::Login => "The server refused AUTH, HELLO or SELECT.",
         Trouble::ProtocolError => "The server sent something that is no reply.",
         Trouble::NotReady => "The server says that it cannot serve, as with LOADING.",
         Trouble::Ejected => "The server is ejected, or all are.",
@@ -209,6 +209,7 @@ fn trouble(trouble: Trouble) -> &'static str {
         Trouble::Unsupported => "Outrigger does not know the command, or does not do it.",
         Trouble::Invalid => "Arguments are missing, too many or too long, or their keys are on several servers.",
         Trouble::Unauthenticated => "The client has not logged in.",
+        Trouble::Forbidden => "The rules of the client's user do not allow it; see `users`.",
     }
 }
 
@@ -223,6 +224,8 @@ fn ending(ending: Ending) -> &'static str {
         Ending::Overload => "The process held as many bytes as it may.",
         Ending::Drained => "The process ended, or the pool was removed.",
         Ending::Departed => "It goes on in another process, after an upgrade.",
+        Ending::Killed => "Somebody said CLIENT KILL.",
+        Ending::UserRemoved => "A reload has removed the client's user.",
     }
 }
 

@@ -187,7 +187,7 @@ fn what_clients_do_not_want_to_hear_is_counted_and_of_fragments_that_fail_one_re
         let response = proxy.http("POST", &format!("/pools/{pool}/servers/{server}/eject?for=1h"));
         assert_eq!(response.status, 200, "{}", response.body);
     }
-    let quiet = "CLIENT REPLY OFF\r\nPING\r\nNOSUCH\r\nGET a\r\nMGET a b c d e f g h\r\nCLIENT REPLY ON\r\n";
+    let quiet = "CLIENT REPLY OFF\r\nPING\r\nPSYNC ? -1\r\nGET a\r\nMGET a b c d e f g h\r\nCLIENT REPLY ON\r\n";
     let mut client = proxy.client_of(0);
     client.exchange(quiet.as_bytes(), b"+OK\r\n");
     assert!(client.ask("MGET a b c d e f g h").contains("is ejected"));

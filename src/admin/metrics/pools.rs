@@ -101,6 +101,34 @@ pub(super) const TRAFFIC: Section = Section {
             help: "The pieces of those requests. A request is answered when the last of its pieces is.",
             read: Read::Pool(|pool, out| out.count(&[], pool.totals.fragments)),
         },
+        Family {
+            name: "outrigger_scripts_remembered",
+            kind: Gauge,
+            labels: &[],
+            help: "Scripts that are remembered, so that a server that has lost them is given them again.",
+            read: Read::Pool(|pool, out| out.count(&[], pool.pool.scripts.size().0 as u64)),
+        },
+        Family {
+            name: "outrigger_scripts_remembered_bytes",
+            kind: Gauge,
+            labels: &[],
+            help: "What these scripts take, of the script_memory that they may take.",
+            read: Read::Pool(|pool, out| out.count(&[], pool.pool.scripts.size().1 as u64)),
+        },
+        Family {
+            name: "outrigger_scripts_sent_total",
+            kind: Counter,
+            labels: &[],
+            help: "EVALSHA requests that were sent as EVAL, with the script, as the server might not have it: one or some for each new connection, and after SCRIPT FLUSH.",
+            read: Read::Pool(|pool, out| out.count(&[], pool.totals.scripts_sent)),
+        },
+        Family {
+            name: "outrigger_commands_learnt",
+            kind: Gauge,
+            labels: &[],
+            help: "Commands that Outrigger does not know of itself and the servers, or the configuration, have described.",
+            read: Read::Pool(|pool, out| out.count(&[], pool.pool.learnt.count() as u64)),
+        },
     ],
 };
 

@@ -197,8 +197,32 @@ pub(super) const CONNECTIONS: Section = Section {
             name: "outrigger_server_connections_opened_total",
             kind: Counter,
             labels: &[],
-            help: "Connections to the server ever made; more than one a worker and place says that they were lost.",
+            help: "Connections to the server ever made, dedicated ones among them. Of the others more than server_connections for each worker say that they were lost.",
             read: Read::Server(|server, out| out.count(&[], server.totals.server_connections_total)),
+        },
+        Family {
+            name: "outrigger_server_dedicated_connections",
+            kind: Gauge,
+            labels: &["state"],
+            help: "Connections to the server that one client at a time has to itself: in_use, or idle and kept for the next. Those that are connected count in outrigger_server_connections, too.",
+            read: Read::Server(|server, out| {
+                out.count(&["in_use"], server.totals.dedicated_in_use);
+                out.count(&["idle"], server.totals.dedicated_idle);
+            }),
+        },
+        Family {
+            name: "outrigger_server_dedicated_connections_opened_total",
+            kind: Counter,
+            labels: &[],
+            help: "Dedicated connections to the server ever opened; those that grow with the clients' transactions say that idle_dedicated_connections is too small.",
+            read: Read::Server(|server, out| out.count(&[], server.totals.dedicated_opened)),
+        },
+        Family {
+            name: "outrigger_server_dedicated_connections_refused_total",
+            kind: Counter,
+            labels: &[],
+            help: "Requests for a dedicated connection that were refused, as dedicated_connections were in use.",
+            read: Read::Server(|server, out| out.count(&[], server.totals.dedicated_refused)),
         },
         Family {
             name: "outrigger_server_connection_errors_total",
