@@ -4,7 +4,7 @@
 CARGO ?= cargo
 RELEASE := target/release/outrigger
 
-.PHONY: run build image test chaos fuzz bench build-tools test-tools docs
+.PHONY: run build image test test-clients chaos fuzz bench build-tools test-tools docs
 
 ## Builds the proxy and starts it; ARGS are its arguments: make run ARGS="-c config/redis.yml"
 run: build
@@ -26,8 +26,17 @@ image:
 test: build-tools test-tools
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	.ci/clients short
 	OUTRIGGER_TEST_PYTHON="$$(.ci/python-clients)" $(CARGO) test --locked
 	$(CARGO) build --release --locked
+
+## Client libraries in their own languages against Redis itself and through the proxy, with a table; CLIENTS names some of them,
+## CLIENTS_MAY_SKIP=1 lets those be missing that cannot be had. See tests/clients/README.md.
+CLIENTS ?= all
+test-clients: build-tools test-tools
+	.ci/clients
+	OUTRIGGER_TEST_PYTHON="$$(.ci/python-clients all)" OUTRIGGER_CLIENTS="$(CLIENTS)" \
+	    $(CARGO) test --locked --test clients suites -- --nocapture
 
 ## Faults, reloads and upgrades in their long forms, with tables of errors and times; as root, to have a network of their own.
 chaos: build-tools test-tools
