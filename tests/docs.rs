@@ -183,6 +183,11 @@ fn place(route: Route) -> (&'static str, &'static str) {
         Route::Key => ("One key", ""),
         Route::Keys => ("Several keys on one server", ""),
         Route::Split(_) => ("Split over servers", ""),
+        Route::FanOut(_) | Route::Wait => ("Asked of all servers", ""),
+        Route::One | Route::Debug => ("Asked of one server", ""),
+        Route::Only(_) => ("Only where the pool has one server", ""),
+        Route::Transaction(_) => ("Transactions", ""),
+        Route::Subscribe(_) | Route::Unsubscribe(_) | Route::Channel => ("Channels", ""),
         Route::Proxy(_) => ("Answered by Outrigger", ""),
         Route::Refused(Refusal::Cluster) => ("Refused", "This instance has cluster support disabled"),
         Route::Refused(reason) => ("Refused", reason.text()),
@@ -202,7 +207,7 @@ fn the_lists_of_redis_commands_are_the_table() {
         }
     }
     let text = read("docs/commands.md");
-    let mut listed = BTreeMap::new();
+    let (mut listed, mut stars) = (BTreeMap::new(), BTreeSet::new());
     for section in text.split("\n### ").skip(1) {
         let (heading, body) = section.split_once('\n').expect("a section");
         for item in body.split("\n\n").flat_map(|paragraph| paragraph.split("\n- ")) {
@@ -210,9 +215,13 @@ fn the_lists_of_redis_commands_are_the_table() {
             // A list of commands starts with what they have in common, and has code spans and blanks behind it.
             let Some((about, list)) = item.split_once(": `") else { continue };
             let list = format!("`{list}");
-            if !list.split('`').step_by(2).all(|between| between.trim().is_empty()) {
+            // A star behind a command is about it.
+            if !list.split('`').step_by(2).all(|between| matches!(between.trim(), "" | "*")) {
                 continue;
             }
+            let starred = list.split('`').skip(1).collect::<Vec<_>>();
+            let starred = starred.chunks(2).filter(|pair| pair.get(1).is_some_and(|behind| behind.starts_with('*')));
+            stars.extend(starred.map(|pair| pair[0].split_whitespace().collect::<Vec<_>>().join(" ")));
             let reason = if heading == "Refused" {
                 about.split_whitespace().collect::<Vec<_>>().join(" ")
             } else {
@@ -231,6 +240,10 @@ fn the_lists_of_redis_commands_are_the_table() {
     }
     let unknown: Vec<_> = listed.keys().filter(|name| !table.contains_key(*name)).collect();
     assert!(unknown.is_empty(), "not in the table: {unknown:?}");
+    let every = commands::all().flat_map(|command| std::iter::once(command).chain(command.subcommands));
+    let restricted = every.filter(|command| command.restricted || command.route == Route::Debug);
+    let restricted: BTreeSet<String> = restricted.map(|c| c.name.to_ascii_uppercase().replace('|', " ")).collect();
+    assert_eq!(stars, restricted, "commands with a star, and those that the table restricts");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_client_may_tell_about_itself() {
     }
     assert_eq!(client.ask("CLIENT NO-EVICT on"), "+OK");
     assert_eq!(client.ask("CLIENT NO-TOUCH off"), "+OK");
-    assert!(client.ask("CLIENT LIST").starts_with("-ERR "));
+    assert!(client.ask("CLIENT LIST").contains("name=me "));
     assert!(client.ask("CLIENT NONSENSE").starts_with("-ERR unknown subcommand 'NONSENSE'"));
     assert_eq!(client.ask("RESET"), "+RESET");
     assert_eq!(client.ask("CLIENT GETNAME"), "nil");
@@ -72,7 +72,7 @@ fn replies_can_be_switched_off() {
 }
 
 #[test]
-fn hello_negotiates_resp2() {
+fn hello_says_which_version_is_spoken() {
     let (_server, proxy) = need!(one(&[]));
     let mut client = proxy.client();
     for hello in ["HELLO", "HELLO 2", "hello 2 SETNAME me"] {
@@ -80,7 +80,8 @@ fn hello_negotiates_resp2() {
         assert!(reply.contains("\"proto\" 2") && reply.contains("\"role\" \"master\""), "{reply}");
     }
     assert_eq!(client.ask("CLIENT GETNAME"), "\"me\"");
-    assert_eq!(client.ask("HELLO 3"), "-NOPROTO unsupported protocol version");
+    assert!(client.ask("HELLO 3").contains("\"proto\" 3"));
+    assert!(client.ask("HELLO").contains("\"proto\" 3"));
     assert_eq!(client.ask("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert!(client.ask("HELLO x").starts_with("-ERR Protocol version is not an integer"));
     assert!(client.ask("HELLO 2 NONSENSE").starts_with("-ERR Syntax error in HELLO option"));

@@ -14,10 +14,16 @@ use outrigger::protocol::{Limits, Parsed};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+#[path = "redis_protocol/acl.rs"]
+mod acl;
+#[path = "redis_protocol/getkeys.rs"]
+mod getkeys;
 #[path = "redis_protocol/live.rs"]
 mod live;
 #[path = "redis_protocol/misses.rs"]
 mod misses;
+#[path = "redis_protocol/valkey.rs"]
+mod valkey;
 
 /// Text without line ends.
 fn line() -> impl Strategy<Value = Vec<u8>> {
@@ -250,7 +256,7 @@ proptest! {
             errors::key_error(&mut out, command, error);
         }
         let arg = |index: usize| if index == 0 { Some(&b"COMMAND"[..]) } else { arg(index - 1) };
-        introspect::command(&mut out, args.len() + 1, arg);
+        introspect::command(&mut out, args.len() + 1, arg, &|_| None);
         let mut rest = out.as_slice();
         while !rest.is_empty() {
             let Ok(Some(length)) = measured(rest) else { panic!("not a reply: {:?}", rest.escape_ascii().to_string()) };

@@ -254,7 +254,8 @@ impl Walk {
         for pool in &self.model {
             let shared = self.shared(pool).clone();
             for (place, known) in pool.places() {
-                let connection = |session| self.built[&shared.id].connection(place, session).clone();
+                let connection =
+                    |session| self.built[&shared.id].connection(place, session, self.built[&shared.id].usual()).clone();
                 let all: Vec<_> = (0..pool.connections as u64).map(connection).collect();
                 for connection in &all {
                     let server = connection.server();

@@ -106,12 +106,13 @@ const LINES: [&str; 4] = ["hash: murmur", "timeout: 400", "connect_timeout: 250"
 const STAND_IN: &str = "STAND_IN";
 
 /// What the log may say of a server that fails.
-const ANNOUNCED: [&str; 6] = [
+const ANNOUNCED: [&str; 7] = [
     "connection lost",
     "cannot connect",
     "no reply in time",
     "the server is not ready",
     "server ejected",
+    "answers probes but cannot be emptied",
     "server fails but is not ejected: max_ejected_percent allows no more",
 ];
 

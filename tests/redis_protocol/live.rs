@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use outrigger::protocol::redis::commands::{self, Resolved, Route};
 use outrigger::protocol::redis::reply::{write_bulk, write_command};
 use outrigger::protocol::redis::request::{self, Arguments};
 use outrigger::protocol::redis::response::{elements, scan};
-use outrigger::protocol::redis::{errors, introspect};
+use outrigger::protocol::redis::{Version, convert, errors, introspect};
 use outrigger::protocol::{Limits, Parsed};
 
 use super::parsed;
@@ -24,9 +25,13 @@ pub(super) struct Server {
 impl Server {
     /// None where no redis-server is installed.
     pub(super) fn start() -> Option<Self> {
+        Self::start_program(Path::new("redis-server"))
+    }
+
+    pub(super) fn start_program(program: &Path) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("redis.sock");
-        let process = Process::new("redis-server")
+        let process = Process::new(program)
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(&socket)
             .arg("--dir")
@@ -35,7 +40,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn();
         let Ok(process) = process else {
-            eprintln!("no redis-server here: not compared with one");
+            eprintln!("no {} here: not compared with one", program.display());
             return None;
         };
         let server = Self { process, dir };
@@ -92,66 +97,83 @@ pub(super) fn words(line: &str) -> Vec<&str> {
     line.split(' ').map(|word| if word == "\"\"" { "" } else { word }).collect()
 }
 
-fn introspected(words: &[&str]) -> Vec<u8> {
-    let mut out = Vec::new();
-    introspect::command(&mut out, words.len(), |index| words.get(index).map(|word| word.as_bytes()));
-    out
+/// As a session that speaks this version gets it.
+pub(super) fn introspected(version: Version, words: &[&str]) -> Vec<u8> {
+    let (mut three, mut two) = (Vec::new(), Vec::new());
+    introspect::command(&mut three, words.len(), |index| words.get(index).map(|word| word.as_bytes()), &|_| None);
+    convert::to_resp2(&three, &mut two);
+    if version == Version::Resp3 { three } else { two }
+}
+
+/// A connection for each version.
+fn both(server: &Server) -> [(Version, UnixStream); 2] {
+    let mut three = server.connect();
+    assert!(ask(&mut three, &["HELLO", "3"]).starts_with(b"%"));
+    [(Version::Resp2, server.connect()), (Version::Resp3, three)]
 }
 
 /// A reply without its framing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Value {
+pub(super) enum Value {
     Text(String),
-    Array(Vec<Value>),
+    /// An array, a set or a map, by its type.
+    Many(char, Vec<Value>),
 }
 
-fn value(reply: &[u8]) -> Value {
+pub(super) fn value(reply: &[u8]) -> Value {
     match reply[0] {
-        b'*' => Value::Array(elements(reply).map(value).collect()),
+        kind @ (b'*' | b'~' | b'%') => Value::Many(char::from(kind), elements(reply).map(value).collect()),
         b'$' => Value::Text(String::from_utf8_lossy(&reply[1..]).split_once("\r\n").unwrap().1.trim_end().to_owned()),
         _ => Value::Text(String::from_utf8_lossy(reply).trim_end().to_owned()),
     }
 }
 
 impl Value {
-    fn array(&self) -> &[Value] {
+    pub(super) fn array(&self) -> &[Value] {
         match self {
-            Self::Array(items) => items,
+            Self::Many(_, items) => items,
             Self::Text(text) => panic!("{text:?} is no array"),
         }
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Array(items) => panic!("{items:?} is no text"),
+            Self::Many(_, items) => panic!("{items:?} is no text"),
         }
     }
 
     /// With the order gone where it means nothing.
-    fn sorted(&self) -> Value {
+    pub(super) fn sorted(&self) -> Value {
         let mut items: Vec<Value> = self.array().to_vec();
         items.sort();
-        Value::Array(items)
+        self.with(items)
+    }
+
+    /// The same type with other elements.
+    fn with(&self, items: Vec<Value>) -> Value {
+        match self {
+            Self::Many(kind, _) => Self::Many(*kind, items),
+            Self::Text(text) => panic!("{text:?} is no array"),
+        }
     }
 }
 
 /// What of COMMAND INFO must be equal: all but tips and notes, and the order of flags and subcommands.
-fn comparable(info: &Value) -> Value {
-    let info = info.array();
+fn comparable(whole: &Value) -> Value {
+    let info = whole.array();
     let specs = info[8].array().iter().map(|spec| {
-        let spec = spec.array();
-        let start = if spec[0].text() == "notes" { 2 } else { 0 };
-        Value::Array(spec[start..].to_vec())
+        let start = if spec.array()[0].text() == "notes" { 2 } else { 0 };
+        spec.with(spec.array()[start..].to_vec())
     });
     let mut subcommands: Vec<Value> = info[9].array().iter().map(comparable).collect();
     subcommands.sort();
     let mut fields: Vec<Value> = info[..7].to_vec();
     fields[2] = fields[2].sorted();
     fields[6] = fields[6].sorted();
-    fields.push(Value::Array(specs.collect()));
-    fields.push(Value::Array(subcommands));
-    Value::Array(fields)
+    fields.push(info[8].with(specs.collect()));
+    fields.push(info[9].with(subcommands));
+    whole.with(fields)
 }
 
 /// Versions later than the server's may have changed or added what they like.
@@ -162,9 +184,14 @@ fn server_is_7_0(stream: &mut UnixStream) -> bool {
 #[test]
 fn the_table_says_of_each_command_what_the_server_says() {
     let Some(server) = Server::start() else { return };
-    let mut stream = server.connect();
-    let theirs = value(&ask(&mut stream, &["COMMAND"]));
-    let exact = server_is_7_0(&mut stream);
+    for (version, mut stream) in both(&server) {
+        compare_table(version, &mut stream);
+    }
+}
+
+fn compare_table(version: Version, stream: &mut UnixStream) {
+    let theirs = value(&ask(stream, &["COMMAND"]));
+    let exact = server_is_7_0(stream);
     let mut compared = 0;
     for info in theirs.array() {
         let name = info.array()[0].text();
@@ -175,14 +202,19 @@ fn the_table_says_of_each_command_what_the_server_says() {
         if !exact {
             continue;
         }
-        let mut ours = comparable(&value(&introspected(&["COMMAND", "INFO", name])).array()[0]);
-        if let Value::Array(fields) = &mut ours
-            && let Some(Value::Array(subcommands)) = fields.last_mut()
+        let mut ours = comparable(&value(&introspected(version, &["COMMAND", "INFO", name])).array()[0]);
+        if let Value::Many(_, fields) = &mut ours
+            && let Some(Value::Many(_, subcommands)) = fields.last_mut()
         {
             let newer = |name: &str| command.subcommands.iter().any(|sub| sub.name == name && sub.since > "7.0.99");
             subcommands.retain(|subcommand| !newer(subcommand.array()[0].text()));
         }
-        assert_eq!(ours, comparable(info), "{name}");
+        let mut theirs = comparable(info);
+        // The table has the number of arguments of a later version, which an earlier server refuses itself.
+        if let (Value::Many(_, ours), Value::Many(_, theirs), "zrank" | "zrevrank") = (&ours, &mut theirs, name) {
+            theirs[1] = ours[1].clone();
+        }
+        assert_eq!(ours, theirs, "{name}");
         compared += 1;
     }
     assert!(!exact || compared == 240, "{compared} commands compared");
@@ -198,14 +230,16 @@ fn the_table_says_of_each_command_what_the_server_says() {
 #[test]
 fn docs_agree_on_version_group_and_deprecation() {
     let Some(server) = Server::start() else { return };
-    let mut stream = server.connect();
-    if !server_is_7_0(&mut stream) {
-        return;
+    for (version, mut stream) in both(&server) {
+        if server_is_7_0(&mut stream) {
+            let theirs = value(&ask(&mut stream, &["COMMAND", "DOCS"]));
+            compare_docs(&theirs, &value(&introspected(version, &["COMMAND", "DOCS"])));
+        }
     }
-    compare_docs(&value(&ask(&mut stream, &["COMMAND", "DOCS"])), &value(&introspected(&["COMMAND", "DOCS"])));
 }
 
 fn compare_docs(theirs: &Value, ours: &Value) {
+    assert_eq!(theirs.with(Vec::new()), ours.with(Vec::new()));
     let field = |docs: &Value, name: &str| {
         docs.array().chunks(2).find(|pair| pair[0].text() == name).map(|pair| pair[1].clone())
     };
@@ -222,26 +256,31 @@ fn compare_docs(theirs: &Value, ours: &Value) {
 }
 
 /// Requests, one a line, whose keys are in every kind of place or nowhere.
-const GETKEYS: &str = include_str!("getkeys.txt");
+pub(super) const GETKEYS: &str = include_str!("getkeys.txt");
 
 #[test]
 fn keys_are_where_the_server_finds_them() {
     let Some(server) = Server::start() else { return };
-    let mut stream = server.connect();
-    for line in GETKEYS.lines() {
-        let request = [&["COMMAND", "GETKEYS"], words(line).as_slice()].concat();
-        let theirs = ask(&mut stream, &request).escape_ascii().to_string();
-        assert_eq!(introspected(&request).escape_ascii().to_string(), theirs, "{line}");
+    for (version, mut stream) in both(&server) {
+        for line in GETKEYS.lines() {
+            let request = [&["COMMAND", "GETKEYS"], words(line).as_slice()].concat();
+            let theirs = ask(&mut stream, &request).escape_ascii().to_string();
+            assert_eq!(introspected(version, &request).escape_ascii().to_string(), theirs, "{line}");
+        }
     }
 }
 
 #[test]
 fn lists_are_those_of_the_server() {
     let Some(server) = Server::start() else { return };
-    let mut stream = server.connect();
-    if !server_is_7_0(&mut stream) {
-        return;
+    for (version, mut stream) in both(&server) {
+        if server_is_7_0(&mut stream) {
+            compare_lists(version, &mut stream);
+        }
     }
+}
+
+fn compare_lists(version: Version, stream: &mut UnixStream) {
     let newer = |name: &str| {
         let (container, sub) = name.split_once('|').unwrap_or((name, ""));
         let command = commands::lookup(container.as_bytes()).unwrap();
@@ -259,9 +298,9 @@ fn lists_are_those_of_the_server() {
         "COMMAND LIST FILTERBY PATTERN [g",
         "COMMAND LIST FILTERBY MODULE m",
     ] {
-        let Value::Array(mut ours) = value(&introspected(&words(line))) else { panic!("{line}") };
+        let Value::Many(kind, mut ours) = value(&introspected(version, &words(line))) else { panic!("{line}") };
         ours.retain(|name| !newer(name.text()));
-        assert_eq!(Value::Array(ours).sorted(), value(&ask(&mut stream, &words(line))).sorted(), "{line}");
+        assert_eq!(Value::Many(kind, ours).sorted(), value(&ask(stream, &words(line))).sorted(), "{line}");
     }
 }
 
@@ -276,7 +315,7 @@ fn refusal(words: &[&str]) -> Option<String> {
         Resolved::Command(command) => match command.keys(words.len(), arg, &mut Vec::new()) {
             Err(error) => errors::key_error(&mut out, command, error),
             Ok(()) => match command.route {
-                Route::Refused(reason) => errors::refused(&mut out, command, reason),
+                Route::Refused(reason) | Route::Only(reason) => errors::refused(&mut out, command, reason),
                 _ => return None,
             },
         },
@@ -450,7 +489,9 @@ fn serve_introspection(mut stream: std::net::TcpStream) -> Vec<String> {
                 let line: Vec<String> = args.iter(&buf).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
                 let mut out = Vec::new();
                 if line[0].eq_ignore_ascii_case("command") {
-                    introspect::command(&mut out, args.len(), |index| args.get(&buf, index));
+                    let mut reply = Vec::new();
+                    introspect::command(&mut reply, args.len(), |index| args.get(&buf, index), &|_| None);
+                    convert::to_resp2(&reply, &mut out);
                 } else {
                     errors::unknown_command(&mut out, args.len(), |index| args.get(&buf, index));
                 }

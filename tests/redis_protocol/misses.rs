@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use outrigger::protocol::redis::Version;
 use outrigger::protocol::redis::commands::{self, Command, Resolved, Route};
 
 use super::live::{Server, ask, words};
@@ -47,10 +48,10 @@ fn command(words: &[&str]) -> &'static Command {
 }
 
 /// The reply, if there is one for a miss.
-fn miss(words: &[&str]) -> Option<String> {
+fn miss(version: Version, words: &[&str]) -> Option<String> {
     let mut out = Vec::new();
     let arg = |index: usize| words.get(index).map(|word: &&str| word.as_bytes());
-    let found = command(words).write_miss(words.len(), arg, &mut out);
+    let found = command(words).write_miss(version, words.len(), arg, &mut out);
     assert_eq!(found, !out.is_empty());
     found.then(|| String::from_utf8(out).unwrap())
 }
@@ -58,15 +59,23 @@ fn miss(words: &[&str]) -> Option<String> {
 #[test]
 fn misses_are_answered_as_an_empty_server_answers() {
     let Some(server) = Server::start() else { return };
-    let mut stream = server.connect();
-    for line in lines() {
-        let reply = String::from_utf8(ask(&mut stream, &words(line))).unwrap();
+    let (mut two, mut three) = (server.connect(), server.connect());
+    ask(&mut three, &words("HELLO 3"));
+    for (version, line) in
+        [Version::Resp2, Version::Resp3].into_iter().flat_map(|version| lines().map(move |line| (version, line)))
+    {
+        let stream = if version == Version::Resp2 { &mut two } else { &mut three };
+        let reply = String::from_utf8(ask(stream, &words(line))).unwrap();
         let reply = match newer(line) {
             Some(newer) if reply.starts_with("-ERR unknown command") => newer.to_owned(),
             _ => reply,
         };
         // What Redis itself calls an error is no miss.
-        assert_eq!(miss(&words(line)), Some(reply).filter(|reply| !reply.starts_with('-')), "{line}");
+        assert_eq!(
+            miss(version, &words(line)),
+            Some(reply).filter(|reply| !reply.starts_with('-')),
+            "{version:?} {line}"
+        );
     }
 }
 
@@ -79,6 +88,6 @@ fn no_command_that_reads_by_key_is_forgotten() {
     assert_eq!(covered, reads);
     for command in all.filter(|command| !command.is_read()) {
         let mut out = Vec::new();
-        assert!(!command.write_miss(9, |_| Some(b"k"), &mut out), "{} is no read", command.name);
+        assert!(!command.write_miss(Version::Resp2, 9, |_| Some(b"k"), &mut out), "{} is no read", command.name);
     }
 }

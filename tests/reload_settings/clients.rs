@@ -19,6 +19,8 @@ pub const CASES: &[Case] = &[
     ("client_write_timeout", client_write_timeout),
     ("client_idle_timeout", client_idle_timeout),
     ("redis_auth", redis_auth),
+    ("allow_admin_commands", allow_admin_commands),
+    ("users", users),
 ];
 
 fn listen() {
@@ -146,4 +148,37 @@ fn redis_auth() {
     assert_eq!(silent.ask("SET a 1"), "+OK");
     let stats = scene.proxy.stats_text();
     assert!(!scene.proxy.log().contains("hunter") && !stats.contains("hunter"), "a secret was told");
+}
+
+fn allow_admin_commands() {
+    let scene = Scene::new("", local().set("allow_admin_commands: false"));
+    let mut client = scene.proxy.client();
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    let refused = "-ERR 'FLUSHALL' is for administrators: pool cache has allow_admin_commands: false";
+    assert_eq!(client.ask("FLUSHALL"), refused);
+    scene.change("allow_admin_commands: false", "allow_admin_commands: true");
+    scene.says(&mut client, "FLUSHALL", "+OK");
+    assert_eq!(client.ask("GET a"), "nil");
+    scene.change("allow_admin_commands: true", "allow_admin_commands: false");
+    scene.says(&mut client, "FLUSHALL", refused);
+}
+
+/// Rights of those who are there, and who may come.
+fn users() {
+    let scene = Scene::new("", local().set("users: {app: {password: hunter2, rules: '~a +get'}}"));
+    let mut client = scene.proxy.client();
+    assert_eq!(client.ask("GET a"), "-NOAUTH Authentication required.");
+    assert_eq!(client.ask("AUTH app hunter2"), "+OK");
+    assert_eq!(client.ask("GET a"), "nil");
+    assert!(client.ask("GET b").starts_with("-NOPERM"));
+    scene.change("~a +get", "~b +get");
+    scene.says(&mut client, "GET b", "nil");
+    assert!(client.ask("GET a").starts_with("-NOPERM"));
+    // It looks the same.
+    scene.change("password: hunter2", "password: hunter3");
+    assert!(scene.proxy.client().ask("AUTH app hunter2").starts_with("-WRONGPASS"));
+    assert_eq!(scene.proxy.client().ask("AUTH app hunter3"), "+OK");
+    scene.change("app: {", "web: {");
+    client.expect_closed();
+    assert!(!scene.proxy.log().contains("hunter"), "a secret was told");
 }

@@ -80,7 +80,7 @@ impl Scene {
         let file = self.proxy.file("outrigger.yml");
         let text = std::fs::read_to_string(&file).unwrap();
         assert_eq!(text.matches(from).count(), 1, "{from:?} in\n{text}");
-        std::fs::write(&file, text.replace(from, to)).unwrap();
+        self.proxy.put_configuration(&text.replace(from, to));
     }
 
     /// Writes the file, and returns when the proxy says that it goes by it.

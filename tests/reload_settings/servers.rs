@@ -1,6 +1,8 @@
 //! What a pool makes of its servers: where keys lie, and how servers are talked to.
 
-use super::scene::{Scene, agreeable, at, local, mute, until};
+use std::time::Duration;
+
+use super::scene::{Scene, agreeable, answering, at, local, mute, until};
 use crate::Case;
 use crate::support::{Fake, Pool};
 
@@ -14,9 +16,15 @@ pub const CASES: &[Case] = &[
     ("connect_timeout", || time_limit("connect_timeout", "GET a", "not connected within")),
     ("preconnect", preconnect),
     ("server_connections", server_connections),
+    ("dedicated_connections", dedicated_connections),
+    ("idle_dedicated_connections", idle_dedicated_connections),
     ("max_reconnect_delay", max_reconnect_delay),
     ("retry_budget_percent", retry_budget_percent),
     ("redis_db", redis_db),
+    ("databases", databases),
+    ("keyless_server", keyless_server),
+    ("commands", commands),
+    ("script_memory", script_memory),
     ("local_memory", local_memory),
 ];
 
@@ -82,6 +90,47 @@ fn server_connections() {
     until("two connections", || connections(&scene) == 2);
 }
 
+fn dedicated_connections() {
+    let server = mute();
+    let scene = Scene::new("", at(&server.entry()).set("dedicated_connections: 1"));
+    let mut first = scene.proxy.client();
+    first.send("BLPOP a 0\r\n");
+    until("the first that blocks", || server.accepted() == 1);
+    let said = scene.proxy.client().ask("BLPOP a 0");
+    assert!(said.contains("dedicated_connections: 1 are in use (pool cache, server one)"), "{said}");
+    scene.change("dedicated_connections: 1", "dedicated_connections: 2");
+    let mut second = scene.proxy.client();
+    second.send("BLPOP a 0\r\n");
+    until("the second", || server.accepted() == 2);
+    let said = scene.proxy.client().ask("BLPOP a 0");
+    assert!(said.contains("dedicated_connections: 2 are in use"), "{said}");
+    // The server sees that its client has gone, and there is room for another.
+    drop(first);
+    until("a third", || {
+        let mut third = scene.proxy.client();
+        third.patience(Duration::from_millis(200));
+        third.send("BLPOP a 0\r\n");
+        third.try_line().is_err()
+    });
+    assert_eq!(server.accepted(), 3);
+}
+
+fn idle_dedicated_connections() {
+    let (server, _) = agreeable();
+    let scene = Scene::new("", at(&server.entry()).set("idle_dedicated_connections: 0"));
+    let mut client = scene.proxy.client();
+    for round in 1..=3 {
+        assert_eq!(client.ask("BLPOP a 0"), "+OK");
+        assert_eq!(server.accepted(), round, "each needs one of its own");
+    }
+    scene.change("idle_dedicated_connections: 0", "idle_dedicated_connections: 1");
+    (0..5).for_each(|_| assert_eq!(client.ask("BLPOP a 0"), "+OK"));
+    assert_eq!(server.accepted(), 4, "one was made, and used again");
+    scene.change("idle_dedicated_connections: 1", "idle_dedicated_connections: 0");
+    assert_eq!(client.ask("BLPOP a 0"), "+OK");
+    assert_eq!(server.accepted(), 5, "it was not kept");
+}
+
 fn max_reconnect_delay() {
     // It accepts, and closes when it is asked for its database.
     let server = Fake::start(|_, talk| drop(talk.request()));
@@ -112,6 +161,68 @@ fn retry_budget_percent() {
         client.ask("GET a");
         scene.of_server("server_retries").as_u64() > Some(3)
     });
+}
+
+fn databases() {
+    let (server, heard) = agreeable();
+    let scene = Scene::new("", at(&server.entry()).set("databases: 1"));
+    let mut client = scene.proxy.client();
+    assert!(client.ask("SELECT 3").starts_with("-ERR DB index is out of range"));
+    scene.change("databases: 1", "databases: 4");
+    assert_eq!(client.ask("SELECT 3"), "+OK");
+    assert_eq!(client.ask("GET a"), "+OK");
+    assert!(heard.lock().unwrap().iter().any(|request| request == "SELECT 3"));
+    scene.change("databases: 4", "databases: 2");
+    assert!(client.ask("GET a").starts_with("-ERR pool cache does not serve database 3 any more"));
+}
+
+/// Two servers that accept everything, and what the second was asked.
+fn two(line: &str) -> (Scene, [Fake; 2], impl Fn(&str) -> bool) {
+    let ((one, _), (two, heard)) = (agreeable(), agreeable());
+    let servers = [format!("{} one", one.entry()), format!("{} two", two.entry())];
+    let scene = Scene::new("", Pool::new("cache", "redis", &servers).set("hash: murmur").set(line));
+    let heard_it = move |request: &str| heard.lock().unwrap().iter().any(|heard| heard == request);
+    (scene, [one, two], heard_it)
+}
+
+fn keyless_server() {
+    let (scene, _servers, second_heard) = two("keyless_server: one");
+    let mut client = scene.proxy.client();
+    assert_eq!(client.ask("LOLWUT 1"), "+OK");
+    scene.change("keyless_server: one", "keyless_server: two");
+    assert_eq!(client.ask("LOLWUT 2"), "+OK");
+    assert!(!second_heard("LOLWUT 1") && second_heard("LOLWUT 2"));
+}
+
+fn commands() {
+    let (scene, _servers, second_heard) = two("commands: {own.get: {keys: first}}");
+    let mut client = scene.proxy.client();
+    let key = (0..).map(|n| format!("key{n}")).find(|key| {
+        assert_eq!(client.ask(&format!("OWN.GET {key}")), "+OK");
+        second_heard(&format!("OWN.GET {key}"))
+    });
+    let request = format!("own.get {}", key.unwrap());
+    scene.change("{keys: first}", "{keys: none}");
+    assert_eq!(client.ask(&request), "+OK");
+    assert!(!second_heard(&request));
+}
+
+fn script_memory() {
+    let server = answering(|request| match request.split(' ').next() {
+        Some("EVALSHA") => "-NOSCRIPT No matching script. Please use EVAL.\r\n".to_owned(),
+        _ => "+OK\r\n".to_owned(),
+    });
+    let scene = Scene::new("", at(&server.entry()).set("script_memory: 0"));
+    let mut client = scene.proxy.client();
+    let mut heals = || {
+        assert_eq!(client.ask("EVAL return(1) 0"), "+OK");
+        client.ask("EVALSHA 930269f31393d0be681588b6ab08dccee7d6bb67 0") == "+OK"
+    };
+    assert!(!heals());
+    scene.change("script_memory: 0", "script_memory: 1MiB");
+    assert!(heals());
+    scene.change("script_memory: 1MiB", "script_memory: 0");
+    assert!(!heals());
 }
 
 fn redis_db() {

@@ -103,6 +103,12 @@ impl Client {
         thread::spawn(move || socket.write_all(&bytes));
     }
 
+    /// Writes for another thread, each time at once.
+    pub fn writer(&self) -> impl FnMut(&[u8]) + Send + use<> {
+        let mut socket = self.input.get_ref().try_clone().unwrap();
+        move |bytes| socket.write_all(bytes).unwrap()
+    }
+
     /// No more requests will come.
     pub fn half_close(&self) {
         match self.input.get_ref() {
@@ -214,8 +220,51 @@ impl Client {
                 Ok(len) => Reply::Array((0..len).map(|_| self.try_reply()).collect::<io::Result<_>>()?),
                 Err(_) => Reply::Nil,
             },
+            // RESP3: what RESP2 has something like for is shown as that.
+            Some(b'_') => Reply::Nil,
+            Some(b'~' | b'>') => Reply::Array((0..number()?).map(|_| self.try_reply()).collect::<io::Result<_>>()?),
+            Some(b'%') => Reply::Array((0..2 * number()?).map(|_| self.try_reply()).collect::<io::Result<_>>()?),
+            Some(b'#' | b',' | b'(') => Reply::Simple(text()),
+            Some(b'=') => {
+                let bytes = self.try_bytes(number()? as usize + 2)?;
+                Reply::Bulk(bytes[4..bytes.len() - 2].to_vec())
+            }
             _ => return Err(io::Error::other(format!("no reply: {}", shown(&line)))),
         })
+    }
+
+    /// The bytes of one Redis reply of either version, its line ends as `|`.
+    pub fn try_raw(&mut self) -> io::Result<String> {
+        let line = String::from_utf8_lossy(&self.try_line()?).into_owned();
+        let number = || line[1..].parse::<i64>().map_err(|_| io::Error::other(format!("no reply: {line}")));
+        let mut reply = format!("{line}|");
+        let elements = match line.as_bytes().first() {
+            Some(b'$' | b'=' | b'!') if number()? >= 0 => {
+                let bytes = self.try_bytes(number()? as usize + 2)?;
+                reply += &String::from_utf8_lossy(&bytes).replace("\r\n", "|");
+                0
+            }
+            Some(b'*' | b'~' | b'>') => number()?,
+            Some(b'%') => 2 * number()?,
+            Some(b'|') => 2 * number()? + 1,
+            _ => 0,
+        };
+        for _ in 0..elements {
+            reply += &self.try_raw()?;
+        }
+        Ok(reply)
+    }
+
+    #[track_caller]
+    pub fn raw(&mut self) -> String {
+        self.try_raw().unwrap()
+    }
+
+    /// As [`Client::ask`], with the bytes of the reply as they are, but line ends as `|`.
+    #[track_caller]
+    pub fn ask_raw(&mut self, command: &str) -> String {
+        self.send(resp(&command.split(' ').collect::<Vec<_>>()));
+        self.raw()
     }
 
     #[track_caller]

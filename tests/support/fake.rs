@@ -54,6 +54,13 @@ impl Fake {
         self.address.to_string()
     }
 
+    /// Closes every connection.
+    pub fn hang_up(&self) {
+        for socket in self.open.lock().unwrap().drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Connections so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(SeqCst)

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod dns;
+pub mod ensemble;
 pub mod fake;
 pub mod fleet;
 pub mod http;
@@ -19,6 +20,7 @@ pub mod watch;
 
 pub use client::Client;
 pub use dns::{Dns, Says};
+pub use ensemble::Ensemble;
 pub use fake::Fake;
 pub use http::Response;
 pub use moody::{Mood, Moody};

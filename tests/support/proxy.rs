@@ -234,6 +234,13 @@ impl Outrigger {
         self.folder.path().join(name)
     }
 
+    /// Has the file of the configuration hold this, all at once: the watcher may look at any time.
+    pub fn put_configuration(&self, text: &str) {
+        let beside = self.file("outrigger.yml.new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(&beside, self.file("outrigger.yml")).unwrap();
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.file("log")).unwrap_or_default()
     }

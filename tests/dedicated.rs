@@ -1,0 +1,149 @@
+//! Connections that a client has to itself, through the whole proxy: what becomes of them, and of clients that block on them,
+//! when the server or the configuration goes, and what is counted.
+
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::{Client, Fake, Outrigger, Pool, eventually};
+
+/// Answers everything with +OK but BLPOP, which it never answers.
+fn server() -> Fake {
+    Fake::start(|_, talk| {
+        while let Some(request) = talk.request() {
+            match request.split(' ').next() {
+                Some("BLPOP") => return talk.stall(),
+                _ => talk.say("+OK\r\n"),
+            }
+        }
+    })
+}
+
+fn pool(servers: &[String]) -> Pool {
+    Pool::new("cache", "redis", servers)
+}
+
+/// A metric of the server `one`.
+fn metric(proxy: &Outrigger, name: &str, label: &str) -> u64 {
+    let text = proxy.http("GET", "/metrics").body;
+    let is_it = |line: &&str| line.starts_with(name) && line.contains("server=\"one\"") && line.contains(label);
+    let line = text.lines().find(is_it).unwrap_or_else(|| panic!("no {name} {label} in\n{text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn in_use(proxy: &Outrigger) -> u64 {
+    metric(proxy, "outrigger_server_dedicated_connections{", "state=\"in_use\"")
+}
+
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || holds().then_some(()));
+}
+
+/// Clients that block, as soon as all do.
+fn blocked(proxy: &Outrigger, count: u64) -> Vec<Client> {
+    let clients: Vec<Client> = (0..count)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.send("BLPOP a 0\r\n");
+            client
+        })
+        .collect();
+    until("clients that block", || in_use(proxy) == count);
+    clients
+}
+
+/// Writes the file without the line of this server, and has it read.
+fn remove(proxy: &Outrigger, entry: &str) {
+    let file = proxy.file("outrigger.yml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let left: Vec<&str> = text.lines().filter(|line| !line.contains(entry)).collect();
+    assert_eq!(left.len() + 1, text.lines().count(), "{text}");
+    std::fs::write(&file, left.join("\n")).unwrap();
+    proxy.signal(Signal::HUP);
+}
+
+#[test]
+fn what_is_in_use_and_idle_is_counted_and_a_second_client_gets_what_a_first_gives_back() {
+    let server = server();
+    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+    let mut transaction = proxy.client();
+    assert_eq!(transaction.ask("WATCH a"), "+OK");
+    assert_eq!(in_use(&proxy), 1);
+    assert_eq!(transaction.ask("UNWATCH"), "+OK");
+    let idle = |proxy: &Outrigger| metric(proxy, "outrigger_server_dedicated_connections{", "state=\"idle\"");
+    assert_eq!((in_use(&proxy), idle(&proxy)), (0, 1));
+    let mut other = proxy.client();
+    assert_eq!(other.ask("WATCH a"), "+OK");
+    assert_eq!((in_use(&proxy), idle(&proxy)), (1, 0));
+    assert_eq!(metric(&proxy, "outrigger_server_dedicated_connections_opened_total", ""), 1);
+    // It goes with its client, as the server still watches.
+    drop(other);
+    until("its end", || in_use(&proxy) + idle(&proxy) == 0);
+    // How long a client blocks says nothing of the server.
+    let times = || metric(&proxy, "outrigger_server_request_duration_seconds_count", "");
+    let before = times();
+    drop(blocked(&proxy, 3));
+    until("their end", || in_use(&proxy) == 0);
+    assert_eq!(times(), before);
+}
+
+#[test]
+fn clients_that_block_are_told_when_their_server_is_removed_after_the_drain_limit() {
+    let (stays, goes) = (server(), server());
+    let entries = [format!("{} one", goes.entry()), format!("{} two", stays.entry())];
+    let proxy = Outrigger::start_with("workers: 1\ndrain_timeout: 500ms\n", [pool(&entries)]);
+    // Some key of the server that goes.
+    let mut clients = Vec::new();
+    for key in 0.. {
+        let mut client = proxy.client();
+        client.send(format!("BLPOP key{key} 0\r\n"));
+        client.patience(Duration::from_secs(10));
+        clients.push(client);
+        thread::sleep(Duration::from_millis(5));
+        if in_use(&proxy) == 3 {
+            break;
+        }
+        assert!(key < 100, "no key for the server");
+    }
+    let start = Instant::now();
+    remove(&proxy, &entries[0]);
+    let told = |client: &mut Client| {
+        client.patience(Duration::from_secs(2));
+        client.try_line().map(|line| String::from_utf8_lossy(&line).into_owned()).ok()
+    };
+    let told: Vec<String> = clients.iter_mut().filter_map(told).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    let reason = "-ERR Server was removed from the configuration (pool cache, server one)";
+    assert!(told.iter().all(|line| line.starts_with(reason)), "{told:?}");
+    assert!(start.elapsed() >= Duration::from_millis(500));
+}
+
+#[test]
+fn an_ejection_by_order_ends_what_blocks_at_once() {
+    let (one, two) = (server(), server());
+    let entries = [format!("{} one", one.entry()), format!("{} two", two.entry())];
+    let ejects = pool(&entries).set("auto_eject_hosts: true").set("on_readmit: keep").set("hash_tag: \"{}\"");
+    let mut proxy = Outrigger::start_with("workers: 1\n", [ejects]);
+    ["server ejected", "server returns", "server is back"].iter().for_each(|text| proxy.announce(text));
+    let mut clients: Vec<Client> = Vec::new();
+    for key in 0..40 {
+        let mut client = proxy.client();
+        client.send(format!("BLPOP key{key} 0\r\n"));
+        clients.push(client);
+    }
+    until("clients at both", || one.accepted() + two.accepted() >= 40);
+    let of_one = in_use(&proxy);
+    assert!((1..40).contains(&of_one), "{of_one}");
+    assert_eq!(proxy.http("POST", "/pools/cache/servers/one/eject").status, 200);
+    until("their end", || in_use(&proxy) == 0);
+    let told = |client: &mut Client| {
+        client.patience(Duration::from_millis(100));
+        client.try_line().map(|line| String::from_utf8_lossy(&line).into_owned()).ok()
+    };
+    let told: Vec<String> = clients.iter_mut().filter_map(told).collect();
+    assert_eq!(told.len() as u64, of_one);
+    assert!(told.iter().all(|line| line.starts_with("-ERR Server is ejected")), "{told:?}");
+}
