@@ -1,6 +1,7 @@
 //! Redis replies: measured whole, cut and in instalments they have one length, which is the reference's, and no reply is
 //! larger or deeper than its limits.
 
+use outrigger::protocol::redis::convert;
 use outrigger::protocol::redis::response::{NESTING_CAP, ScanError, Scanner, elements, integer, is_error, scan};
 use outrigger::protocol::{Limits, Parsed};
 
@@ -16,6 +17,7 @@ pub fn check(data: &[u8]) {
             assert!((3..=limits.max_response_bytes).contains(&length), "{length}: {}", shown(rest));
             assert!(depth(reply) <= limits.max_nesting.min(NESTING_CAP), "too deep: {}", shown(reply));
             taken_apart(reply);
+            converted(reply, &limits);
             as_the_reference_has_it(reply);
             rest = behind;
         }
@@ -113,6 +115,17 @@ fn line(bytes: &[u8]) -> usize {
 fn number(digits: &[u8]) -> i64 {
     let text = digits.split(|byte| *byte == b'\r').next().and_then(|text| std::str::from_utf8(text).ok());
     text.and_then(|text| text.parse().ok()).expect("a number")
+}
+
+/// What a client of RESP2 gets of it.
+fn converted(reply: &[u8], limits: &Limits) {
+    let mut two = Vec::new();
+    convert::to_resp2(reply, &mut two);
+    let unlimited = Limits { max_response_bytes: usize::MAX, ..limits.clone() };
+    assert_eq!(scan(&two, &unlimited), Ok(Parsed::Complete(two.len())), "{} of {}", shown(&two), shown(reply));
+    let mut again = Vec::new();
+    convert::to_resp2(&two, &mut again);
+    assert_eq!(again, two, "of {}", shown(reply));
 }
 
 /// What merges do with a reply.

@@ -111,6 +111,15 @@ impl Client {
 
     /// True if something was sent.
     pub fn send_up_to(&mut self, count: usize, ledger: &mut Ledger) -> bool {
+        if matches!(self.dialogue, Dialogue::Redis(_)) {
+            // What the model cannot follow is not said.
+            let all = [&self.partial[..], &self.outbox[..]].concat();
+            if super::redis::leads_beyond(&all, ledger) {
+                self.outbox.clear();
+                return false;
+            }
+        }
+        let count = count.min(self.outbox.len());
         let Some(socket) = self.socket.as_mut().filter(|_| !self.silent && count > 0) else { return false };
         match socket.write(&self.outbox[..count]) {
             Ok(sent) => {

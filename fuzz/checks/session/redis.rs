@@ -2,8 +2,11 @@
 
 use outrigger::backend::Expect;
 use outrigger::protocol::Parsed;
-use outrigger::protocol::redis::commands::{self, Command, ProxyCommand, Resolved, Route, Split};
+use outrigger::protocol::redis::commands::{self, Command, FanOut, ProxyCommand, Resolved, Route, Split};
+use outrigger::protocol::redis::cursor::digits;
+use outrigger::protocol::redis::gather::{Hint, gather};
 use outrigger::protocol::redis::request::{self, Arguments};
+use outrigger::protocol::redis::response::is_error;
 
 use super::choices::Choices;
 use super::ledger::{Fate, Ledger, Token, Want, hash};
@@ -62,15 +65,27 @@ impl Dialogue {
             Resolved::UnknownSubcommand(_) => return refused(b"-ERR unknown subcommand '"),
             Resolved::WrongArity(_) => return refused(b"-ERR wrong number of arguments for '"),
         };
+        let one = ledger.pool.servers() == 1;
+        let look = words.get(1).map(|word| word.to_ascii_lowercase()).unwrap_or_default();
+        let debugs = command.route == Route::Debug && look != b"object" && look != b"help";
+        // The pool has no administrators.
+        if command.restricted || debugs {
+            return refused(b"-ERR ");
+        }
         match command.route {
+            Route::FanOut(kind) => fan_out(command, kind, words, ledger),
+            Route::Debug if words.len() > 2 && look == b"object" => forwarded(command, &[2], words, ledger),
+            Route::Debug if look == b"object" => everywhere(command, words, Some(Want::Exact(reply(words))), ledger),
+            Route::One | Route::Debug => somewhere(command, words),
+            Route::Only(_) if one => somewhere(command, words),
             Route::Proxy(what) => self.answered_here(what, words),
-            Route::Refused(_) => refused(b"-ERR "),
             Route::Key => match command.first_key_only() {
                 Some(key) => forwarded(command, &[key], words, ledger),
                 None => together(command, words, ledger),
             },
             Route::Keys => together(command, words, ledger),
             Route::Split(kind) => split(command, kind, words, ledger),
+            _ => refused(b"-ERR "),
         }
     }
 
@@ -81,7 +96,10 @@ impl Dialogue {
             (ProxyCommand::Ping, 2) | (ProxyCommand::Echo, _) => exact(bulk(&words[1])),
             (ProxyCommand::Quit, _) => Fate { last: true, ..exact(b"+OK\r\n".to_vec()) },
             (ProxyCommand::Reset, _) => {
-                self.replies = Replies::On;
+                // What SKIP holds back it holds back of RESET, too.
+                if self.replies != Replies::SkipThis {
+                    self.replies = Replies::On;
+                }
                 exact(b"+RESET\r\n".to_vec())
             }
             (ProxyCommand::ClientReply, _) => {
@@ -100,6 +118,31 @@ impl Dialogue {
             _ => fate(Some(Want::Whole), vec![], false),
         }
     }
+}
+
+/// Whether some request is beyond the model: one that has a connection of its own, or that servers are asked about.
+pub fn leads_beyond(mut stream: &[u8], ledger: &Ledger) -> bool {
+    let mut args = Arguments::new();
+    while let Ok(Parsed::Complete(consumed)) = request::parse(stream, &ledger.limits, &mut args) {
+        let arg = |index: usize| args.get(stream, index);
+        let beyond = match commands::resolve(args.len(), arg) {
+            Resolved::Command(command) => {
+                let apart = matches!(
+                    command.route,
+                    Route::Subscribe(_) | Route::Unsubscribe(_) | Route::Transaction(_) | Route::Wait | Route::Channel
+                );
+                apart || command.blocks(args.len(), arg).is_some()
+            }
+            Resolved::Unknown => !args.is_empty(),
+            Resolved::UnknownSubcommand(_) => true,
+            Resolved::WrongArity(_) => false,
+        };
+        if beyond {
+            return true;
+        }
+        stream = &stream[consumed..];
+    }
+    false
 }
 
 fn fate(want: Option<Want>, tokens: Vec<(usize, Token)>, last: bool) -> Fate {
@@ -133,8 +176,11 @@ fn together(command: &'static Command, words: &Words, ledger: &Ledger) -> Fate {
     let arg = |index: usize| words.get(index).map(Vec::as_slice);
     let refused = || fate(Some(Want::Line(b"-ERR ")), vec![], false);
     let mut keys = Vec::new();
-    if command.blocks(words.len(), arg) || command.keys(words.len(), arg, &mut keys).is_err() || keys.is_empty() {
+    if command.blocks(words.len(), arg).is_some() || command.keys(words.len(), arg, &mut keys).is_err() {
         return refused();
+    }
+    if keys.is_empty() {
+        return somewhere(command, words);
     }
     let keys: Vec<usize> = keys.into_iter().map(|key| key as usize).collect();
     let owner = ledger.owner(&words[keys[0]]);
@@ -142,6 +188,80 @@ fn together(command: &'static Command, words: &Words, ledger: &Ledger) -> Fate {
         return refused();
     }
     forwarded(command, &keys, words, ledger)
+}
+
+/// To any server, which is the first.
+fn somewhere(command: &Command, words: &Words) -> Fate {
+    let tokens = tokens(command, words).into_iter().map(|token| (0, token)).collect();
+    fate(Some(Want::Exact(reply(words))), tokens, false)
+}
+
+/// To each server, as it came.
+fn everywhere(command: &Command, words: &Words, want: Option<Want>, ledger: &Ledger) -> Fate {
+    // Where servers come and go, to each that there may be.
+    let servers = if ledger.shifting { ledger.conduct.len() } else { ledger.pool.servers() };
+    let tokens = (0..servers).flat_map(|server| tokens(command, words).into_iter().map(move |token| (server, token)));
+    fate(want, tokens.collect(), false)
+}
+
+/// To all servers, each of which answers the same.
+fn fan_out(command: &'static Command, kind: FanOut, words: &Words, ledger: &Ledger) -> Fate {
+    let servers = ledger.pool.servers();
+    let reply = reply(words);
+    let want = match kind {
+        FanOut::Info => return info(command, words, ledger),
+        _ if servers == 1 => Want::Exact(reply),
+        FanOut::Scan => return scan(command, words),
+        FanOut::Random => {
+            let sizes = everywhere(lookup("DBSIZE"), &vec![b"DBSIZE".to_vec()], None, ledger);
+            let mut fate = everywhere(command, words, Some(Want::Whole), ledger);
+            fate.tokens.extend(sizes.tokens);
+            return fate;
+        }
+        // How many, the request says.
+        FanOut::Newest => Want::Whole,
+        _ if ledger.shifting => Want::Whole,
+        _ if is_error(&reply) => Want::Exact(reply),
+        _ => {
+            let mut merged = Vec::new();
+            let replies = vec![&reply[..]; servers];
+            match gather(kind, &replies, Hint::default(), &mut merged) {
+                Some(()) => Want::Exact(merged),
+                None => Want::Line(b"-ERR a server answered "),
+            }
+        }
+    };
+    everywhere(command, words, Some(want), ledger)
+}
+
+fn lookup(name: &str) -> &'static Command {
+    commands::lookup(name.as_bytes()).expect("a command")
+}
+
+fn info(command: &'static Command, words: &Words, ledger: &Ledger) -> Fate {
+    let is_own = |word: &Vec<u8>| word.eq_ignore_ascii_case(b"outrigger");
+    let is_all =
+        |word: &Vec<u8>| ["all", "default", "everything"].iter().any(|all| word.eq_ignore_ascii_case(all.as_bytes()));
+    match words.len() > 1 && words[1..].iter().all(is_own) {
+        true => fate(Some(Want::Whole), vec![], false),
+        false
+            if ledger.pool.servers() == 1 && words.len() > 1 && !words[1..].iter().any(|w| is_own(w) || is_all(w)) =>
+        {
+            // Without a server it is the proxy's own.
+            Fate { want: Some(Want::Whole), ..somewhere(command, words) }
+        }
+        false => everywhere(command, words, Some(Want::Whole), ledger),
+    }
+}
+
+/// From its beginning at the first server. What was made up is no cursor; that it is one by chance is not to be expected.
+fn scan(command: &'static Command, words: &Words) -> Fate {
+    if digits(&words[1]) != Some(0) {
+        return fate(Some(Want::Line(b"-ERR invalid cursor")), vec![], false);
+    }
+    let mut first = words.clone();
+    first[1] = b"0".to_vec();
+    Fate { want: Some(Want::Whole), ..somewhere(command, &first) }
 }
 
 fn split(command: &'static Command, kind: Split, words: &Words, ledger: &Ledger) -> Fate {
@@ -297,7 +417,7 @@ pub fn compose(choices: &mut Choices<'_>, key: &dyn Fn(usize) -> String, out: &m
     };
     let command =
         |name: &str, words: &[String]| array([name.to_owned()].iter().chain(words).map(|word| bulk(word.as_bytes())));
-    let bytes = match choices.below(24) {
+    let bytes = match choices.below(25) {
         0..=5 => command("GET", &[one]),
         6 => command("set", &[one, "value".into()]),
         7 => {
@@ -316,7 +436,7 @@ pub fn compose(choices: &mut Choices<'_>, key: &dyn Fn(usize) -> String, out: &m
         19 => command("EVAL", &["return 1".into(), "1".into(), one]),
         20 => command("PING", &[]),
         21 => command(
-            choices.pick(&["MULTI", "SUBSCRIBE", "NOSUCH", "GET", "FLUSHALL", "COMMAND"]),
+            choices.pick(&["MULTI", "UNWATCH", "PUBLISH", "GET", "FLUSHALL", "COMMAND"]),
             &[one, key(1), key(2)],
         ),
         22 => match choices.below(8) {
@@ -324,6 +444,37 @@ pub fn compose(choices: &mut Choices<'_>, key: &dyn Fn(usize) -> String, out: &m
             1 => command("RESET", &[]),
             mode => command("CLIENT", &["REPLY".into(), ["ON", "OFF", "SKIP"][mode % 3].into()]),
         },
+        23 => {
+            let own = key(0);
+            let line = choices.pick(&[
+                "DBSIZE",
+                "KEYS k",
+                "SCAN 0 MATCH k",
+                "SCAN k",
+                "SCAN 4711 COUNT k",
+                "RANDOMKEY",
+                "INFO",
+                "INFO k",
+                "INFO outrigger",
+                "SCRIPT LOAD k",
+                "SCRIPT EXISTS k",
+                "FUNCTION LOAD k",
+                "FUNCTION LIST k",
+                "PUBSUB NUMSUB k",
+                "PUBSUB CHANNELS k",
+                "SLOWLOG GET 3",
+                "LATENCY HISTORY k",
+                "CONFIG GET k",
+                "CONFIG SET k 1",
+                "CLUSTER KEYSLOT k",
+                "MEMORY DOCTOR",
+                "DEBUG OBJECT k",
+                "DEBUG SLEEP 0",
+            ]);
+            let words: Vec<String> =
+                line.split(' ').map(|word| if word == "k" { own.clone() } else { word.to_owned() }).collect();
+            command(&words[0], &words[1..])
+        }
         _ => choices.pick(&[&b"*0\r\n"[..], b"\r\n", b"*-1\r\n", b"*2\r\n$4\r\nECHO\r\n$3\r\n\r\n\0\r\n"]).to_vec(),
     };
     out.extend_from_slice(&bytes);
