@@ -158,7 +158,7 @@ pub struct Gate {
     /// Milliseconds from `since`.
     until: AtomicU64,
     since: Instant,
-    /// By session: who waits, each once.
+    /// By session: who waits, each once. Held while it is shut or opened.
     waiting: Mutex<HashMap<u64, Waker>>,
 }
 
@@ -170,6 +170,7 @@ impl Gate {
 
     /// Shuts it for `time` at the least. One that is shut stays so no shorter, and holds back no less.
     pub fn shut(&self, pause: Pause, time: Duration, now: Instant) {
+        let _changing = lock(&self.waiting);
         let (until, left) = (now.saturating_duration_since(self.since).saturating_add(time), self.left(now));
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
         match left {
@@ -184,9 +185,19 @@ impl Gate {
 
     /// Opens it, and wakes those who wait.
     pub fn open(&self) {
+        self.open_if(|| true);
+    }
+
+    /// Opens it unless somebody, who is seen under the lock, has a reason not to.
+    fn open_if(&self, may: impl FnOnce() -> bool) {
+        let mut waiting = lock(&self.waiting);
+        if !may() {
+            return;
+        }
         self.shut.store(0, SeqCst);
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.into_values().for_each(Waker::wake);
+        let woken = std::mem::take(&mut *waiting);
+        drop(waiting);
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// Whether any request may have to wait.
@@ -195,8 +206,12 @@ impl Gate {
         self.shut.load(Relaxed) != 0
     }
 
-    /// What it holds back now.
+    /// What it holds back now. Opens it when its time is over, so that requests need not look at it any more.
     pub fn holds(&self, now: Instant) -> Option<Pause> {
+        if self.may_hold() && self.left(now).is_none() {
+            // Somebody may be about to shut it again.
+            self.open_if(|| self.left(now).is_none());
+        }
         self.left(now)?;
         match self.shut.load(SeqCst) {
             0 => None,
@@ -281,17 +296,32 @@ mod tests {
         assert!(!gate.may_hold() && gate.holds(start).is_none());
         gate.shut(Pause::Writes, 10 * second, start);
         assert_eq!((gate.holds(start), gate.holds(start + 9 * second)), (Some(Pause::Writes), Some(Pause::Writes)));
-        assert_eq!(gate.holds(start + 11 * second), None);
         gate.shut(Pause::All, second, start);
         assert_eq!(gate.holds(start + 9 * second), Some(Pause::All));
         gate.shut(Pause::Writes, second, start);
         assert_eq!(gate.holds(start + 9 * second), Some(Pause::All));
+        assert_eq!(gate.holds(start + 11 * second), None);
         // What was before is over.
         gate.shut(Pause::Writes, 10 * second, start + 20 * second);
         assert_eq!(gate.holds(start + 29 * second), Some(Pause::Writes));
+        assert!(gate.may_hold());
         gate.open();
         assert!(!gate.may_hold() && gate.holds(start + 29 * second).is_none());
         assert!(!gate.wait(7, Waker::noop()), "nobody waits at an open gate");
         assert!(lock(&gate.waiting).is_empty());
+    }
+
+    #[test]
+    fn a_gate_whose_time_is_over_is_open_to_all_from_the_first_who_looks() {
+        let (gate, second, start) = (Gate::new(), Duration::from_secs(1), Instant::now());
+        gate.shut(Pause::All, second, start);
+        assert!(gate.wait(7, Waker::noop()));
+        assert_eq!(gate.holds(start), Some(Pause::All));
+        assert!(gate.may_hold());
+        assert_eq!(gate.holds(start + 2 * second), None);
+        assert!(!gate.may_hold(), "nobody need look again");
+        assert!(lock(&gate.waiting).is_empty(), "who waited is woken");
+        gate.shut(Pause::Writes, second, start + 2 * second);
+        assert!(gate.may_hold() && gate.holds(start + 2 * second) == Some(Pause::Writes));
     }
 }
