@@ -304,6 +304,11 @@ impl Pool {
         }
     }
 
+    /// The pool that takes the keys of ejected servers.
+    pub fn stand_in(&self) -> Option<&Self> {
+        self.stand_in.as_deref()
+    }
+
     /// Whether the server at `place` belongs to the pool that stands in.
     pub fn is_stand_in(&self, place: usize) -> bool {
         place >= self.servers()

@@ -249,26 +249,40 @@ fn an_ejected_server_is_named_whatever_becomes_of_its_keys() {
 }
 
 #[test]
-fn what_stands_in_learns_scripts_and_is_emptied() {
+fn what_stands_in_learns_scripts_and_is_emptied_if_it_may_be() {
     let [one, two, spare] = need!(Server::three(Server::redis));
     let servers = [one, two];
-    let pool = Pool::redis("cache", &servers)
-        .set("hash: murmur")
-        .set("on_ejected: spare")
-        .set("auto_eject_hosts: true")
-        .set("on_readmit: keep")
-        .set("allow_admin_commands: true");
     let spare = [spare];
-    let proxy = crate::Outrigger::start([pool, Pool::redis("spare", &spare)]);
+    let start = |spare_allows: &str| {
+        let pool = Pool::redis("cache", &servers)
+            .set("hash: murmur")
+            .set("on_ejected: spare")
+            .set("auto_eject_hosts: true")
+            .set("on_readmit: keep")
+            .set("allow_admin_commands: true");
+        crate::Outrigger::start([pool, Pool::redis("spare", &spare).set(spare_allows)])
+    };
+    let proxy = start("allow_admin_commands: false");
     let mut client = proxy.client();
+    assert_eq!(client.ask("SET own 1"), "+OK");
     let mut direct = spare[0].client();
     assert_eq!(direct.ask("SET left 1"), "+OK");
     client.send(resp(&["SCRIPT", "LOAD", "return 1"]));
     let sha = client.reply().trim_matches('"').to_owned();
     assert_eq!(direct.ask(&format!("SCRIPT EXISTS {sha}")), "[1]");
-    assert_eq!(client.ask("DBSIZE"), "0", "what is left there is nobody's");
+    assert_eq!(client.ask("DBSIZE"), "1", "what is left there is nobody's");
+    for flush in ["FLUSHALL", "FLUSHDB"] {
+        let refused = format!(
+            "-ERR '{flush}' is for administrators, and empties pool spare, which stands in for cache, as well: pool spare \
+             has allow_admin_commands: false"
+        );
+        assert_eq!(client.ask(flush), refused);
+        assert_eq!((client.ask("DBSIZE"), direct.ask("DBSIZE")), ("1".into(), "1".into()), "nothing is emptied");
+    }
+    let proxy = start("allow_admin_commands: true");
+    let mut client = proxy.client();
     assert_eq!(client.ask("FLUSHALL"), "+OK");
-    assert_eq!(direct.ask("DBSIZE"), "0");
+    assert_eq!((client.ask("DBSIZE"), direct.ask("DBSIZE")), ("0".into(), "0".into()));
 }
 
 #[test]

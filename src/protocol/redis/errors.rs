@@ -99,6 +99,18 @@ pub fn restricted(out: &mut Vec<u8>, command: &Command, pool: &str) {
     append(out, format_args!("-ERR '{name}' is for administrators: pool {pool} has allow_admin_commands: false\r\n"));
 }
 
+/// The same of the pool that stands in for this one, which it concerns as well.
+pub fn restricted_at_stand_in(out: &mut Vec<u8>, command: &Command, pool: &str, stand_in: &str) {
+    let name = command.name.to_ascii_uppercase().replace('|', " ");
+    append(
+        out,
+        format_args!(
+            "-ERR '{name}' is for administrators, and empties pool {stand_in}, which stands in for {pool}, as well: pool \
+             {stand_in} has allow_admin_commands: false\r\n"
+        ),
+    );
+}
+
 /// Redis has the command, and there is a reason of its own why the proxy does not offer it.
 pub fn refused_for(out: &mut Vec<u8>, command: &Command, why: &str) {
     not_supported(out, command, "", why);

@@ -3,7 +3,7 @@
 use super::super::Step;
 use super::local::parse_integer;
 use super::{Request, unsupported};
-use crate::protocol::redis::commands::{Command, Route};
+use crate::protocol::redis::commands::{Command, FanOut, Route};
 use crate::protocol::redis::{errors, reply};
 
 impl Request<'_, '_> {
@@ -14,6 +14,14 @@ impl Request<'_, '_> {
             Route::Only(reason) if self.pool.places() > 1 => self.refuse_to_offer(command, reason),
             _ if self.is_restricted(command) && !self.pool.settings.allow_admin_commands => {
                 self.answer_as(unsupported(command), |out, r| errors::restricted(out, command, r.pool_name()))
+            }
+            // What that pool holds may be others' as well. Passing it over would be no way out: keys that were to be gone
+            // would be served again at the next ejection.
+            Route::FanOut(FanOut::Flush) if self.pool.stand_in().is_some_and(|p| !p.settings.allow_admin_commands) => {
+                self.answer_as(unsupported(command), |out, r| {
+                    let stand_in = r.pool.stand_in().map_or("", |pool| &pool.settings.name);
+                    errors::restricted_at_stand_in(out, command, r.pool_name(), stand_in);
+                })
             }
             _ if self.leaves_its_databases(command) => {
                 self.reject(command, |out, r| reply::write_error(out, &r.no_database()))
