@@ -295,6 +295,8 @@ impl Local {
             // Every connection is to be checked, so no short cut at the first that has a deadline.
             self.pools.each_connection(|connection| busy |= connection.check_deadlines(now));
             busy |= self.check_lots(now);
+            let more_to_close = self.pools.all().iter().filter_map(|pool| pool.close_unused(now)).min();
+            more_to_close.into_iter().for_each(|delay| self.ticker.set_within(delay));
             busy |= self.finish_changes(now);
             if busy {
                 self.ticker.set();

@@ -20,7 +20,7 @@ use crate::telemetry::ServerCells;
 
 /// One that nobody has used for so long is closed. A burst of transactions comes again sooner, and servers that close idle
 /// connections themselves (`timeout`) wait longer.
-const UNUSED: Duration = Duration::from_secs(60);
+pub(super) const UNUSED: Duration = Duration::from_secs(60);
 
 /// How many connections a lot may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

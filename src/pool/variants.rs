@@ -1,5 +1,6 @@
 //! Connections of other variants than the pool's usual one: of RESP3, to other databases. They are made when a session first
-//! needs one, and stay, idle or not, until their server or their database goes.
+//! needs one, and are there until their server or their database goes; but a link that nobody has used for a while is closed,
+//! and made again for the next request. So clients that look into every database once leave no links behind.
 //!
 //! ```text
 //!   place 0   usual  ══►  RESP3  ──►  RESP2, database 4  ──►  ...
@@ -11,10 +12,12 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
 
 use super::health::Seen;
+use super::lot::UNUSED;
 use super::{Moved, Pool};
 use crate::backend::{Connection, Records, Variant};
 use crate::config::PoolSettings;
@@ -85,6 +88,13 @@ impl Pool {
             }
             made
         })
+    }
+
+    /// Called by the worker's ticker: closes links of other variants that were not used for long. How long until there is more
+    /// to close.
+    pub fn close_unused(&self, now: Instant) -> Option<Duration> {
+        let connections = self.others.iter().flat_map(Others::iter).flat_map(|(_, connections)| connections);
+        connections.filter_map(|connection| connection.close_unused(now, UNUSED)).min()
     }
 
     pub(super) fn records(&self, place: usize) -> Records {

@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | other limits and times | stays | the next ones go by them |
 //! | another address or login | *retires*: is answered out, then made anew | those not written wait for the new one |
+//! | not used for long, and not wanted while it is not | retires, and is made anew with the next request | none wait |
 //! | not wanted any more | *leaves*: is answered out, and is not made anew | all that wait are still sent and answered |
 //! | not wanted, and out of time | ends | fail |
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Connection, Reason, ServerHealth};
 use crate::backend::Server;
@@ -43,6 +45,23 @@ impl Connection {
             self.retiring.set(true);
             self.wake();
         }
+    }
+
+    /// Closes the link if it was not used for so long; the next request makes another one. How long until then, while there
+    /// is a link.
+    pub fn close_unused(&self, now: Instant, limit: Duration) -> Option<Duration> {
+        if !self.is_up() {
+            return None;
+        }
+        if self.in_flight() > 0 {
+            return Some(limit);
+        }
+        let left = limit.saturating_sub(now.saturating_duration_since(self.heard.get()));
+        if left.is_zero() {
+            self.retire();
+            return None;
+        }
+        Some(left)
     }
 
     /// Retires the link if a new one would lead elsewhere, or log in otherwise.

@@ -83,6 +83,34 @@ async fn a_while() {
 }
 
 #[test]
+fn a_link_to_another_database_that_nobody_uses_is_closed_and_made_again() {
+    on_worker(async |pass| {
+        let test = Fixture::new(&pass, 1, |settings| settings.pools[0].databases = Some(4));
+        let (mut client, _, _) = test.connect();
+        let cells = test.pool.shared().servers[0].cells[0].clone();
+        let links = async |wanted: u64| {
+            while cells.server_connections.get() != wanted {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        // The usual one stays, however long it is not used.
+        ask(&mut client, &get("a"), &reply("a")).await;
+        ask(&mut client, "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n", "+OK\r\n").await;
+        for key in ["b", "c"] {
+            let before = Instant::now();
+            ask(&mut client, &get(key), &reply(key)).await;
+            links(2).await;
+            let minute = Duration::from_secs(60);
+            let left = test.pool.close_unused(before + minute / 2).expect("there is a link");
+            assert!((minute / 2..minute).contains(&left), "{left:?}");
+            assert_eq!(test.pool.close_unused(Instant::now() + minute), None);
+            links(1).await;
+            assert_eq!(test.pool.close_unused(Instant::now() + minute), None, "none is left");
+        }
+    });
+}
+
+#[test]
 fn requests_go_by_one_pool_until_all_are_answered_and_then_by_the_newest() {
     on_worker(async |pass| {
         let mut test = Fixture::new(&pass, 3, |_| ());
@@ -375,4 +403,12 @@ fn half_a_large_request_stays_until_it_is_whole() {
         test.arrive(left);
         expect(&mut client, &reply("b")).await;
     });
+}
+
+/// Asks and waits for exactly this reply.
+async fn ask(client: &mut UnixStream, request: &str, expected: &str) {
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = vec![0; expected.len()];
+    client.read_exact(&mut reply).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&reply), expected);
 }

@@ -82,6 +82,29 @@ fn one_that_leaves_answers_out_what_it_has_and_ends() {
 }
 
 #[test]
+fn one_that_is_not_used_for_long_is_closed_and_what_comes_just_then_goes_by_a_new_link() {
+    on_worker(async |pass| {
+        let (test, limit) = (Fixture::new(&pass, |_| ()).run(), Duration::from_secs(60));
+        assert_eq!(test.connection.close_unused(Instant::now() + limit, limit), None, "there is no link");
+        test.send(0, b"first\r\n");
+        let mut socket = test.accept().await;
+        receive(&mut socket, 7).await;
+        assert_eq!(test.connection.close_unused(Instant::now() + 10 * limit, limit), Some(limit), "it is in use");
+        socket.write_all(b"+0\r\n").await.unwrap();
+        test.asker.told(1).await;
+        assert!(test.connection.close_unused(Instant::now() + limit / 2, limit).is_some_and(|left| left > limit / 3));
+        assert!(test.connection.is_up());
+        assert_eq!(test.connection.close_unused(Instant::now() + limit, limit), None);
+        test.send(1, b"second\r\n");
+        assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0, "nothing more is written to it");
+        let mut socket = test.accept().await;
+        assert_eq!(receive(&mut socket, 8).await, "second\r\n");
+        socket.write_all(b"+1\r\n").await.unwrap();
+        assert_eq!(test.asker.told(2).await, [ok(0, "+0\r\n"), ok(1, "+1\r\n")]);
+    });
+}
+
+#[test]
 fn one_that_leaves_without_a_link_makes_one_for_what_waits() {
     on_worker(async |pass| {
         let test = Fixture::new(&pass, |_| ());
