@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -395,6 +396,138 @@ fn reloads_do_not_disturb_who_waits() {
 }
 
 /// Replicas of these servers, in sync.
+/// Has a wait end; the server has said by then what it calls the connection.
+fn unblock(other: &mut Client, id: &str, how: &str) {
+    let order = format!("CLIENT UNBLOCK {id} {how}");
+    eventually("a wait to be ended", || match &other.ask(order.trim_end())[..] {
+        "1" => Some(()),
+        reply => {
+            assert_eq!(reply, "0", "{order}");
+            None
+        }
+    });
+}
+
+#[test]
+fn a_wait_can_be_ended_by_another_client_as_with_redis() {
+    let ensemble = need!(Ensemble::start(3, &[]));
+    let plain = need!(Server::redis());
+    let mut other = ensemble.client(3);
+    for version in [2, 3] {
+        for (server, how) in [(0, ""), (1, "TIMEOUT"), (2, "error")] {
+            for request in ["BLPOP @ 0", "BLMOVE @ @ LEFT LEFT 0", "BZMPOP 9 1 @ MIN", "XREAD BLOCK 0 STREAMS @ $"] {
+                let key = ensemble.key(server);
+                let request = request.replace('@', key);
+                let (mut client, mut direct) = (ensemble.client(version), plain.client());
+                if version == 3 {
+                    direct.ask("HELLO 3");
+                }
+                let [id, direct_id] = [&mut client, &mut direct].map(|client| client.ask("CLIENT ID"));
+                assert_eq!(other.ask(&format!("CLIENT UNBLOCK {id}")), "0", "it does not wait");
+                for client in [&mut client, &mut direct] {
+                    client.send(pipeline([&request, "ECHO after"]));
+                }
+                unblock(&mut other, &id, how);
+                unblock(&mut plain.client(), &direct_id, how);
+                assert_eq!(client.reply(), direct.reply(), "{request} {how}");
+                assert_eq!(client.reply(), "\"after\"");
+                assert_eq!(other.ask(&format!("CLIENT UNBLOCK {id}")), "0");
+                // The server waits for nobody any more.
+                assert_eq!(other.ask(&format!("RPUSH {key} x")), "1");
+                assert_eq!(other.ask(&format!("LPOP {key}")), "\"x\"");
+            }
+        }
+    }
+    // WAIT waits at all of them.
+    let mut client = ensemble.client(2);
+    let id = client.ask("CLIENT ID");
+    client.send(pipeline(["WAIT 1 0"]));
+    unblock(&mut other, &id, "");
+    (0..3).for_each(|server| ensemble.until_listed(server, "flags=b", 0));
+    assert_eq!(client.reply(), "0");
+    ensemble.expect_all_given_back();
+}
+
+#[test]
+fn a_wait_that_cannot_be_ended_goes_on_and_the_reason_is_told() {
+    let ensemble = need!(Ensemble::start(1, &[]));
+    let mut other = ensemble.client(2);
+    assert_eq!(ensemble.servers[0].client().ask("ACL SETUSER default -client|id"), "+OK");
+    let mut client = ensemble.client(2);
+    let id = client.ask("CLIENT ID");
+    client.send(pipeline(["BLPOP a 0"]));
+    eventually("a reason", || {
+        let reply = other.ask(&format!("CLIENT UNBLOCK {id}"));
+        (reply != "0").then(|| {
+            let why = "the server that the client waits at does not tell CLIENT ID";
+            assert_eq!(reply, format!("-ERR 'CLIENT UNBLOCK' is not supported by Outrigger: {why}"));
+        })
+    });
+    assert_eq!(other.ask("WATCH a"), "+OK");
+    assert!(other.ask(&format!("CLIENT UNBLOCK {id}")).contains("while keys are watched"));
+    assert_eq!(other.ask("UNWATCH"), "+OK");
+    assert_eq!(other.ask("RPUSH a x"), "1");
+    assert_eq!(client.reply(), "[\"a\" \"x\"]");
+}
+
+/// Those who wait change their connections all the time, and somebody ends waits at random.
+#[test]
+fn only_the_client_that_is_meant_waits_no_longer_and_every_element_comes_to_one() {
+    const CLIENTS: usize = 6;
+    const ELEMENTS: usize = 3000;
+    let ensemble = need!(Ensemble::start(1, &["idle_dedicated_connections: 3"]));
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|n| ensemble.client(2 + (n % 2) as u8)).collect();
+    let ids: Vec<String> = clients.iter_mut().map(|client| client.ask("CLIENT ID")).collect();
+    let over = AtomicBool::new(false);
+    let over = &over;
+    let (ended, told, mut got) = thread::scope(|scope| {
+        let waiting = clients.into_iter().map(|mut client| {
+            scope.spawn(move || {
+                let (mut ended, mut got) = (0, Vec::new());
+                loop {
+                    match &client.ask("BLPOP list 0")[..] {
+                        "nil" => ended += 1,
+                        "[\"list\" \"end\"]" => return (ended, got),
+                        element => got.push(element.split('"').nth(3).unwrap().parse::<usize>().unwrap()),
+                    }
+                }
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let (mut other, mut pusher) = (ensemble.client(2), ensemble.client(2));
+        let ending = scope.spawn(move || {
+            let mut told = 0;
+            for id in ids.iter().cycle() {
+                if over.load(Relaxed) {
+                    break;
+                }
+                told += usize::from(other.ask(&format!("CLIENT UNBLOCK {id}")) == "1");
+            }
+            told
+        });
+        for element in 0..ELEMENTS {
+            assert!(!pusher.ask(&format!("RPUSH list {element}")).starts_with('-'));
+        }
+        over.store(true, Relaxed);
+        let told = ending.join().unwrap();
+        for _ in 0..CLIENTS {
+            pusher.ask("RPUSH list end");
+        }
+        let (mut ended, mut got) = (0, Vec::new());
+        for one in waiting {
+            let (its, elements) = one.join().unwrap();
+            ended += its;
+            got.extend(elements);
+        }
+        (ended, told, got)
+    });
+    assert!(told > 10, "hardly any wait was ended: {told}");
+    assert_eq!(ended, told, "every order ended the wait of one client, and nothing else did");
+    got.sort_unstable();
+    assert!(got.iter().copied().eq(0..ELEMENTS), "{} elements", got.len());
+    ensemble.expect_all_given_back();
+}
+
 fn replicas(ensemble: &Ensemble) -> Option<Vec<Server>> {
     let replicate = |server: &Server| {
         let port = server.socket_address().port().to_string();

@@ -46,6 +46,20 @@ pub fn is_current(endpoint: &Endpoint, stream: &Stream) -> bool {
     }
 }
 
+/// Where a link leads, or without one, where one would that is made now: other servers are at other addresses. Empty if it is
+/// not known.
+pub fn address(endpoint: &Endpoint, link: Option<&Stream>) -> String {
+    let text = |address: SocketAddr| address.to_string();
+    match (endpoint, link) {
+        (Endpoint::Unix(path), _) => path.display().to_string(),
+        (_, Some(Stream::Tcp(link))) => link.peer_addr().map_or(String::new(), text),
+        (Endpoint::Tcp(Host::Address(address)), _) => text(*address),
+        (Endpoint::Tcp(Host::Name(name, port)), _) => {
+            name.current().map_or(String::new(), |ip| text((ip, *port).into()))
+        }
+    }
+}
+
 /// A connection in the making. When it fails, or its time is up, the name of the server is worth another look: its
 /// address may be another's by now.
 struct Attempt<'a> {

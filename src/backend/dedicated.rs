@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::connect::is_current;
+use super::connect::{address, is_current};
 use super::in_flight::Entry;
 use super::measure::Measure;
 use super::wire::Wire;
@@ -129,6 +129,10 @@ pub struct Dedicated {
     /// By family, as the server counts them.
     subscriptions: Cell<[u64; 2]>,
     proven: Cell<bool>,
+    /// Where the link leads.
+    address: RefCell<Arc<str>>,
+    /// What the server calls the link, if somebody has asked.
+    number_at_server: Cell<Option<i64>>,
     begun: Cell<Instant>,
     /// When its last tenant gave it back.
     pub(crate) idle_since: Cell<Instant>,
@@ -161,6 +165,8 @@ impl Dedicated {
             held_up: Cell::new(0),
             subscriptions: Cell::default(),
             proven: Cell::new(false),
+            address: RefCell::new(Arc::from("")),
+            number_at_server: Cell::new(None),
             begun: Cell::new(now),
             idle_since: Cell::new(now),
         })
@@ -203,6 +209,20 @@ impl Dedicated {
 
     pub fn set_proven(&self) {
         self.proven.set(true);
+    }
+
+    /// Where the link leads; empty before there is one.
+    pub fn address(&self) -> Arc<str> {
+        self.address.borrow().clone()
+    }
+
+    /// What CLIENT ID has answered on it.
+    pub fn number_at_server(&self) -> Option<i64> {
+        self.number_at_server.get()
+    }
+
+    pub fn set_number_at_server(&self, number: Option<i64>) {
+        self.number_at_server.set(number);
     }
 
     /// There are subscriptions, as far as the server has confirmed.
@@ -286,6 +306,7 @@ impl Dedicated {
         let reason = match stream {
             Err(reason) => reason,
             Ok(stream) => {
+                *self.address.borrow_mut() = address(&server.endpoint, Some(&stream)).into();
                 self.wire.connected(stream, &self);
                 if let Some(Wait::For(_)) = self.oldest_wait() {
                     self.start_clock();

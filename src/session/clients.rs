@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use Ordering::{Relaxed, SeqCst};
 
+use super::posts::Posts;
 use crate::backend::Variant;
 use crate::config::User;
 use crate::io::Stream;
@@ -43,6 +44,8 @@ pub struct Card {
     pub queued: AtomicI32,
     /// It waits for something to happen at a server.
     pub blocks: AtomicBool,
+    /// Where that is, as far as the servers have said what they call the connections.
+    pub posts: Posts,
     pub no_evict: AtomicBool,
     pub no_touch: AtomicBool,
     /// The session is to end.
@@ -83,6 +86,7 @@ impl Card {
             subscriptions: Default::default(),
             queued: AtomicI32::new(-1),
             blocks: AtomicBool::new(false),
+            posts: Posts::default(),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             killed: AtomicBool::new(false),

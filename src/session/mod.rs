@@ -22,6 +22,7 @@ mod meter;
 mod outcomes;
 mod overload;
 mod patience;
+pub mod posts;
 mod presence;
 mod redis;
 mod replies;

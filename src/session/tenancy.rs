@@ -8,13 +8,17 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::posts::Post;
 use super::{Dialect, Session};
 use crate::backend::{Answer, Dedicated, Failure, Requester, Tenant, Ticket, Wait};
 use crate::io::{Outbound, Pass, Payload};
 use crate::pool::{Pool, ServerId};
+use crate::protocol::redis::response;
 
 /// In place of a request's number: the session's own request, not its client's.
 const OWN: u64 = u64::MAX - 1;
+
+const CLIENT_ID: &[u8] = b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n";
 
 /// What the session asks on its own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(super) enum Own {
     Discard,
     /// SUBSCRIBE and its kin.
     Subscription,
+    /// CLIENT ID.
+    Number,
 }
 
 impl Own {
@@ -55,6 +61,8 @@ pub(super) struct Tenancy {
     ending: Cell<bool>,
     /// It carries subscriptions.
     subscribes: Cell<bool>,
+    /// What the session's card says of a request that waits here.
+    post: RefCell<Option<Post>>,
 }
 
 impl Tenancy {
@@ -133,6 +141,32 @@ impl Tenancy {
         }
     }
 
+    /// The next request waits for something to happen, this long. So that others may have that end before, the server is asked
+    /// what it calls the connection, if that is not known yet: the question goes along with the request.
+    pub(super) fn take_up_post(&self, wait: Wait) {
+        match self.connection().map(|connection| connection.number_at_server()) {
+            Some(Some(number)) => self.tell_post(Some(number)),
+            Some(None) => {
+                let write = |out: &mut Outbound, pass: &Pass| out.push(Payload::Borrowed(CLIENT_ID), pass);
+                self.send(Own::Number.ticket(), wait, write);
+            }
+            None => {}
+        }
+    }
+
+    fn tell_post(&self, number: Option<i64>) {
+        if let Some(connection) = self.connection() {
+            let post = Post { server: self.server, address: connection.address(), number };
+            self.session.card.posts.take_up(post.clone());
+            *self.post.borrow_mut() = Some(post);
+        }
+    }
+
+    /// Nothing waits here any more. True: somebody has had the server end it, and that may not have come there yet.
+    fn leave_post(&self) -> bool {
+        self.post.take().is_some_and(|post| self.session.card.posts.leave(&post))
+    }
+
     /// One request less is pending; gives the connection back if that was the last thing wanted of it.
     fn answered(self: &Rc<Self>) {
         self.pending.set(self.pending.get() - 1);
@@ -149,7 +183,8 @@ impl Tenancy {
     pub(super) fn give_back(self: &Rc<Self>, clean: bool) {
         if let Some(connection) = self.connection.take() {
             *self.standing.borrow_mut() = Standing::GivenBack;
-            connection.give_back(clean);
+            let ordered = self.leave_post();
+            connection.give_back(clean && !ordered);
             self.session.forget(self);
         }
     }
@@ -176,6 +211,12 @@ impl Requester for Tenancy {
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
         if ticket == Own::Subscription.ticket() {
             self.session.heard_on_line(&self, payload, true);
+            return self.answered();
+        }
+        if ticket == Own::Number.ticket() {
+            let number = response::integer(payload.as_slice());
+            self.connection().iter().for_each(|connection| connection.set_number_at_server(number));
+            self.tell_post(number);
             return self.answered();
         }
         if ticket.sequence == OWN {
@@ -209,6 +250,7 @@ impl Tenant for Tenancy {
 
     fn lost(self: Rc<Self>, _line: u32, failure: &Failure<'_>) {
         if self.connection.take().is_some() {
+            self.leave_post();
             *self.standing.borrow_mut() = Standing::Lost(failure.to_string());
             self.session.forget(&self);
             if self.subscribes.get() {
@@ -232,6 +274,7 @@ impl Session {
             pending: Cell::new(0),
             ending: Cell::new(false),
             subscribes: Cell::new(false),
+            post: RefCell::default(),
         });
         let connection = pool.lease(place, self.variant(), tenancy.clone(), 0).map_err(|full| full.to_string())?;
         *tenancy.connection.borrow_mut() = Some(connection);
@@ -253,6 +296,7 @@ impl Session {
         self.drop_subscriptions();
         let all = self.tenancies.take();
         for tenancy in all {
+            tenancy.leave_post();
             if let Some(connection) = tenancy.connection.take() {
                 connection.give_back(false);
             }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Reason, ServerHealth};
 use crate::backend::Server;
-use crate::backend::connect::is_current;
+use crate::backend::connect::{address, is_current};
 
 impl Connection {
     /// Goes by another description of its server, and of its health, from now on.
@@ -71,6 +71,12 @@ impl Connection {
         if stale || made_for.as_ref().is_some_and(|made_for| !made_for.leads_to_same(&self.server())) {
             self.retire();
         }
+    }
+
+    /// Where its link leads, or would if it were made now.
+    pub fn address(&self) -> String {
+        let of_link = self.wire.look_at_link(|link| address(&self.server().endpoint, Some(link)));
+        of_link.unwrap_or_else(|| address(&self.server().endpoint, None))
     }
 
     /// Ends when all that was sent on it is answered. Nothing may be sent on it any more.

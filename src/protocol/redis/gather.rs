@@ -100,7 +100,7 @@ fn write_elements(like: &[u8], elements: &[&[u8]], out: &mut Vec<u8>) -> Option<
     Some(())
 }
 
-/// Each place is 1 where it is so in all.
+/// Of each place the least number; that is 1 where it is so in all.
 fn all(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
     let mut everywhere = numbers_of(replies[0])?;
     for reply in &replies[1..] {

@@ -5,18 +5,15 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
-
 use super::super::Step;
-use super::super::merge::{Merge, Part, Parts};
 use super::super::meter::Verdict;
 use super::super::tenancy::Tenancy;
 use super::{Request, whole, write_away};
-use crate::backend::{Ticket, Wait};
+use crate::backend::Wait;
 use crate::io::Payload;
 use crate::pool::Away;
-use crate::protocol::redis::commands::{Blocks, Command, Route, TransactionCommand};
-use crate::protocol::redis::{errors, reply, response};
+use crate::protocol::redis::commands::{Blocks, Command, FanOut, Route, TransactionCommand};
+use crate::protocol::redis::{errors, reply};
 use crate::telemetry::Trouble;
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -69,8 +66,10 @@ impl Request<'_, '_> {
             Err(step) => return step,
         };
         let ticket = self.session.ticket(command.class(), self.state.replies());
+        let wait = wait(command, Some(blocks));
         tenancy.end_when_answered();
-        tenancy.send(ticket, wait(command, Some(blocks)), whole(self.args, self.input, self.length));
+        tenancy.take_up_post(wait);
+        tenancy.send(ticket, wait, whole(self.args, self.input, self.length));
         Step::Stall
     }
 
@@ -93,63 +92,19 @@ impl Request<'_, '_> {
             }
         }
         let asked = self.session.asked(command.class());
-        let merge = Box::new(Least { parts: Parts::new(tenancies.len()) });
+        // WAITAOF answers two numbers.
+        let kind = if command.name == "waitaof" { FanOut::All } else { FanOut::Least };
+        let merge = self.gathered(command, kind, tenancies.len());
         let ticket = self.state.replies().then(|| self.session.replies.borrow_mut().reserve_merge(asked, merge));
         let frame = self.args.frame(&self.input.bytes()[..self.length]).to_vec();
         for (index, tenancy) in tenancies.iter().enumerate() {
-            let part = match ticket {
-                Some(ticket) => Ticket { part: index as u32, ..ticket },
-                None => self.session.unheard((index == 0).then_some(asked.class)),
-            };
+            let part = self.part(ticket, index, asked.class);
             tenancy.end_when_answered();
+            tenancy.take_up_post(wait(command, blocks));
             tenancy.send_unasked(PING);
             tenancy.send(part, wait(command, blocks), |out, pass| out.push(Payload::Borrowed(&frame), pass));
         }
         self.input.skip(self.length);
         Step::Stall
-    }
-}
-
-/// The least number, or of two numbers each the least; or the first error.
-struct Least {
-    parts: Parts,
-}
-
-impl Merge for Least {
-    fn parts(&mut self) -> &mut Parts {
-        &mut self.parts
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) {
-        let mut least: Option<Vec<i64>> = None;
-        let mut first: Option<&Bytes> = None;
-        for part in self.parts.iter() {
-            let (Part::Reply(bytes) | Part::Error(bytes)) = part;
-            let numbers = numbers(bytes);
-            if matches!(part, Part::Error(_)) || numbers.is_empty() {
-                return out.extend_from_slice(bytes);
-            }
-            first.get_or_insert(bytes);
-            least = Some(match least {
-                None => numbers,
-                Some(least) => least.into_iter().zip(numbers).map(|(one, other)| one.min(other)).collect(),
-            });
-        }
-        match (least.as_deref(), first) {
-            (Some([one]), _) => reply::write_integer(out, *one),
-            (Some(several), _) => {
-                reply::write_array_header(out, several.len());
-                several.iter().for_each(|number| reply::write_integer(out, *number));
-            }
-            (None, _) => reply::write_error(out, "ERR no server in the pool"),
-        }
-    }
-}
-
-/// Of a number or an array of numbers.
-fn numbers(reply: &[u8]) -> Vec<i64> {
-    match response::integer(reply) {
-        Some(number) => vec![number],
-        None => response::elements(reply).filter_map(response::integer).collect(),
     }
 }

@@ -13,7 +13,7 @@ use crate::protocol::redis::{errors, reply};
 const NOT_TRACKING: &str = "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
     mode enabled";
 
-const HELP: [&str; 45] = [
+const HELP: [&str; 47] = [
     "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CACHING (YES|NO)",
     "    Refused: tracking is never on.",
@@ -53,6 +53,8 @@ const HELP: [&str; 45] = [
     "    Tell the name or the version of the client library.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
     "TRACKING OFF, TRACKINGINFO",
     "    Tracking is never on.",
     "NO-EVICT (ON|OFF), NO-TOUCH (ON|OFF)",

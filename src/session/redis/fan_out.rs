@@ -57,7 +57,7 @@ impl Request<'_, '_> {
         self.send_errands(command, &errands, merge)
     }
 
-    fn gathered(&self, command: &'static Command, kind: FanOut, count: usize) -> Box<Gathered> {
+    pub(super) fn gathered(&self, command: &'static Command, kind: FanOut, count: usize) -> Box<Gathered> {
         let hint = Hint { count: self.count_of(kind), random: self.pool.next_random() };
         Box::new(Gathered { parts: self.parts(count), kind, command, hint })
     }
@@ -105,7 +105,7 @@ impl Request<'_, '_> {
     }
 
     /// The ticket of one part of a request; of those that the client does not want to hear the first is counted.
-    fn part(&self, ticket: Option<Ticket>, index: usize, class: Class) -> Ticket {
+    pub(super) fn part(&self, ticket: Option<Ticket>, index: usize, class: Class) -> Ticket {
         match ticket {
             Some(ticket) => Ticket { part: index as u32, ..ticket },
             None => self.session.unheard((index == 0).then_some(class)),
@@ -188,7 +188,7 @@ impl Request<'_, '_> {
 }
 
 /// What the servers say becomes one reply.
-struct Gathered {
+pub(super) struct Gathered {
     parts: Parts,
     kind: FanOut,
     command: &'static Command,

@@ -30,6 +30,7 @@ mod split;
 mod stand_in;
 mod subscriptions;
 mod transaction;
+mod unblock;
 mod users;
 
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! CLIENT about all clients of the pool, on whichever worker they are: LIST, INFO, KILL, PAUSE, UNBLOCK. Those of other pools
-//! do not exist here.
+//! CLIENT about all clients of the pool, on whichever worker they are: LIST, INFO, KILL, PAUSE. Those of other pools do not
+//! exist here.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ impl Kind {
 
 impl Request<'_, '_> {
     /// The clients of the pool.
-    fn clients(&self) -> Vec<Arc<Card>> {
+    pub(super) fn clients(&self) -> Vec<Arc<Card>> {
         self.session.shared.common.roll.of(self.session.pool_id())
     }
 
@@ -249,24 +249,6 @@ impl Request<'_, '_> {
             self.session.set_held(false);
         }
         waits
-    }
-
-    /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`
-    pub(super) fn unblock(&mut self, command: &'static Command) -> Step {
-        if self.args.len() > 3 {
-            let reason = self.arg(3);
-            let known = self.args.len() == 4
-                && (reason.eq_ignore_ascii_case(b"timeout") || reason.eq_ignore_ascii_case(b"error"));
-            if !known {
-                return self.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
-            }
-        }
-        let Some(id) = parse_integer(self.arg(2)) else { return self.say(errors::NOT_AN_INTEGER) };
-        if !self.clients().iter().any(|card| card.id as i64 == id && card.blocks.load(Relaxed)) {
-            return self.answer(|out, _| reply::write_integer(out, 0));
-        }
-        let why = "only the server that the client waits at could tell whether it has got something just now";
-        self.answer_as(super::unsupported(command), |out, _| errors::refused_for(out, command, why))
     }
 }
 

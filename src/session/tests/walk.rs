@@ -90,6 +90,7 @@ impl World {
                     queue = None;
                     "+OK\r\n".to_owned()
                 }
+                ("CLIENT", None) => ":7\r\n".to_owned(),
                 ("WATCH" | "UNWATCH", None) => "+OK\r\n".to_owned(),
                 ("MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH", _) => panic!("{words:?} within {queue:?}"),
                 (_, Some(numbers)) => {

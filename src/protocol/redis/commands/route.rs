@@ -66,7 +66,7 @@ pub enum FanOut {
     Equal,
     /// The first reply that is no error. Only if all are errors, or away, the one that says most.
     Any,
-    /// Arrays of 0 and 1: 1 where it is 1 everywhere.
+    /// Arrays of numbers: of each place the least. That is 1 where it is 1 everywhere.
     All,
     /// All elements of all arrays.
     Concat,
