@@ -20,6 +20,7 @@ use crate::discovery::Names;
 use crate::local::{LocalHandle, LocalServer, LocalServers};
 use crate::protocol::Limits;
 use crate::protocol::redis::Version;
+use crate::protocol::redis::acl;
 use crate::telemetry::{Events, Fold, HotKeys, Observer, PoolCells, ServerCells};
 
 /// All pools at one time.
@@ -45,6 +46,8 @@ pub struct SharedPool {
     pub scripts: Arc<Scripts>,
     /// Commands that the table does not have.
     pub learnt: Arc<Learnt>,
+    /// What users were denied.
+    pub denials: Arc<acl::log::Log>,
     /// Takes the keys of ejected servers.
     pub stand_in: Option<Arc<SharedPool>>,
     /// By worker.
@@ -212,6 +215,7 @@ impl SharedPool {
             health,
             scripts,
             learnt,
+            denials: before.map(|before| before.denials.clone()).unwrap_or_default(),
             servers,
             stand_in,
             cells: before.map_or_else(|| ground.cells(), |before| before.cells.clone()),

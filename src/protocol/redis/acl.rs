@@ -10,6 +10,7 @@
 //! script can may not run any, unless the configuration trusts the user's scripts.
 
 mod describe;
+pub mod log;
 mod rules;
 
 use std::sync::LazyLock;

@@ -33,6 +33,13 @@ pub fn write_integer(out: &mut Vec<u8>, value: i64) {
 }
 
 /// `*3\r\n`; that many elements must follow.
+/// In RESP3.
+pub fn write_double(out: &mut Vec<u8>, value: f64) {
+    out.push(b',');
+    out.extend_from_slice(value.to_string().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
 pub fn write_array_header(out: &mut Vec<u8>, elements: usize) {
     write_header(out, b'*', elements);
 }

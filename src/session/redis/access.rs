@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::super::Step;
 use super::super::meter::Verdict;
@@ -9,6 +10,7 @@ use super::Request;
 use super::local::{parse_integer, printable};
 use super::users::{find, free_user};
 use crate::config::{PasswordHash, User};
+use crate::protocol::redis::acl::log::{Denial, Reason};
 use crate::protocol::redis::commands::{AclCommand, CATEGORY_NAMES, Command, Resolved, resolve};
 use crate::protocol::redis::{acl, errors, reply};
 use crate::telemetry::{Class, Trouble};
@@ -17,7 +19,7 @@ use crate::telemetry::{Class, Trouble};
 const GENPASS_BITS: i64 = 256;
 const MOST_BITS: i64 = 4096;
 
-const HELP: [&str; 19] = [
+const HELP: [&str; 21] = [
     "ACL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CAT [<category>]",
     "    List all commands that belong to <category>, or all command categories",
@@ -31,6 +33,8 @@ const HELP: [&str; 19] = [
     "    be used to specify a different size.",
     "LIST",
     "    Show users details in config file format.",
+    "LOG [<count> | RESET]",
+    "    Show the ACL log entries.",
     "USERS",
     "    List all the registered usernames.",
     "WHOAMI",
@@ -59,10 +63,7 @@ impl Request<'_, '_> {
                 self.answer(|out, _| write_texts(out, users.iter().map(|user| &user.name[..])))
             }
             AclCommand::Whoami => self.answer(|out, r| reply::write_bulk(out, r.user_name().as_bytes())),
-            AclCommand::Log => self.refuse_acl(
-                command,
-                "denials are not kept; outrigger_request_errors_total with reason=\"forbidden\" counts them",
-            ),
+            AclCommand::Log => self.acl_log(),
             AclCommand::Change => {
                 self.refuse_acl(command, "users come from the configuration file, change it and reload")
             }
@@ -129,6 +130,35 @@ impl Request<'_, '_> {
                 self.error(&text)
             }
         }
+    }
+
+    /// `ACL LOG [count|RESET]`: of this pool.
+    fn acl_log(&mut self) -> Step {
+        let most = match self.args.len() {
+            2 => 10,
+            3 if self.arg(2).eq_ignore_ascii_case(b"reset") => {
+                self.pool.shared().denials.clear();
+                return self.say(reply::OK);
+            }
+            3 => match parse_integer(self.arg(2)) {
+                Some(count) => usize::try_from(count).unwrap_or(0),
+                None => return self.say(errors::NOT_AN_INTEGER),
+            },
+            _ => return self.answer(|out, r| errors::subcommand_syntax(out, "ACL", r.arg(1))),
+        };
+        let denials = &self.pool.shared().denials;
+        self.answer_shaped(|out, _| denials.write(most, since_1970(), out))
+    }
+
+    /// For ACL LOG: the request at hand was denied. `user`: who it was, or wanted to be.
+    #[cold]
+    pub(super) fn note_denial(&self, reason: Reason, object: &[u8], user: &[u8]) {
+        self.note_this_command();
+        let mut client = String::new();
+        self.describe(&self.session.card, Instant::now(), &mut client);
+        let in_multi = self.state.transaction.as_ref().is_some_and(|transaction| transaction.is_open());
+        let denial = Denial { reason, in_multi, object, user, client: client.trim_end() };
+        self.pool.shared().denials.note(&denial, since_1970());
     }
 
     /// `ACL GENPASS [bits]`
@@ -226,6 +256,11 @@ fn write_user(out: &mut Vec<u8>, user: &User) {
 fn write_texts<'a>(out: &mut Vec<u8>, texts: impl ExactSizeIterator<Item = &'a str>) {
     reply::write_array_header(out, texts.len());
     texts.for_each(|text| reply::write_bulk(out, text.as_bytes()));
+}
+
+/// In milliseconds.
+fn since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// Bytes that nobody can guess.

@@ -100,12 +100,12 @@ impl Request<'_, '_> {
     }
 
     /// What is told of this client is about the request at hand, not about the one before it.
-    fn note_this_command(&self) {
+    pub(super) fn note_this_command(&self) {
         self.state.note_command(&self.session.card);
     }
 
     /// A line of CLIENT LIST. What Redis counts and nothing here is like is 0.
-    fn describe(&self, card: &Card, now: Instant, out: &mut String) {
+    pub(super) fn describe(&self, card: &Card, now: Instant, out: &mut String) {
         let told = card.told().clone();
         let user = told.user.as_ref().map_or_else(|| free_user(&self.pool.settings), |user| &user.name);
         let command = acl::command_at(card.command.load(Relaxed)).map_or("NULL", |command| command.name);

@@ -7,6 +7,7 @@ use super::super::clients::Card;
 use super::super::meter::Verdict;
 use super::{Request, State};
 use crate::config::{Credentials, DEFAULT_USER, PoolSettings, User};
+use crate::protocol::redis::acl::log::Reason;
 use crate::protocol::redis::commands::{Command, ProxyCommand, Route};
 use crate::protocol::redis::{acl, errors, reply};
 use crate::telemetry::Trouble;
@@ -144,6 +145,8 @@ impl Request<'_, '_> {
         if fits {
             self.state.authenticated = true;
             self.state.who.become_one(found.cloned(), &self.session.card);
+        } else {
+            self.note_denial(Reason::Auth, self.arg(0), user.unwrap_or(DEFAULT_USER.as_bytes()));
         }
         fits
     }
@@ -162,6 +165,16 @@ impl Request<'_, '_> {
         let user = self.state.who.user.clone()?;
         let (args, bytes) = (self.args, self.input.bytes());
         let denied = user.permissions.check(command, args.len(), |i| args.get(bytes, i)).err()?;
+        let noted = match denied {
+            acl::Denied::Command | acl::Denied::Script => Some((Reason::Command, command.name.as_bytes())),
+            acl::Denied::Key(at) => Some((Reason::Key, self.arg(at))),
+            acl::Denied::Channel(at) => Some((Reason::Channel, self.arg(at))),
+            // Redis keeps none of these.
+            acl::Denied::Sort(_) | acl::Denied::Unclear(_) => None,
+        };
+        if let Some((reason, object)) = noted {
+            self.note_denial(reason, object, user.name.as_bytes());
+        }
         self.spoil();
         Some(match (denied.error(&user.name, command), denied) {
             (Some(text), _) => {
