@@ -26,7 +26,7 @@ use bytes::Bytes;
 use super::Session;
 use super::tenancy::{Own, Tenancy};
 use crate::backend::{Answer, Wait};
-use crate::io::Payload;
+use crate::io::{Held, Payload};
 use crate::pool::{Pool, ServerId};
 use crate::protocol::redis::commands::Subscription;
 use crate::protocol::redis::reply;
@@ -37,7 +37,6 @@ use book::{Ask, Book, Name};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// All that a session is subscribed to, and the lines to the servers that have it.
-#[derive(Default)]
 pub(super) struct Subscriptions {
     book: Book<ServerId>,
     lines: Vec<Line>,
@@ -45,6 +44,8 @@ pub(super) struct Subscriptions {
     retry_at: Option<Instant>,
     /// The client takes less than comes.
     paused: bool,
+    /// The names, and messages that may not be told yet.
+    held: Held,
 }
 
 /// A connection to one server.
@@ -196,7 +197,8 @@ impl Session {
     fn begin_subscriptions(self: &Rc<Self>) -> Box<Subscriptions> {
         self.subscribing.set(true);
         self.shared.subscribers.borrow_mut().insert(self.id, Rc::downgrade(self));
-        Box::default()
+        let (book, lines, held) = (Book::default(), Vec::new(), Held::new(self.shared.pass.clone()));
+        Box::new(Subscriptions { book, lines, retry_at: None, paused: false, held })
     }
 
     /// The client is owed confirmations.
@@ -268,6 +270,7 @@ impl Session {
             }
         }
         self.owing.set(all.book.is_owing());
+        all.held.set(all.book.bytes() + all.book.held());
         let (held, silent) = (replies.bytes(), replies.out.is_empty());
         drop(replies);
         if held > self.most_held() {

@@ -81,6 +81,29 @@ fn a_thousand_subscribers_hear_one_message_each() {
     eventually("nobody to listen", || (publisher.ask("PUBLISH news x") == "0").then_some(()));
 }
 
+/// The names of subscriptions are something that the process holds for its clients.
+#[test]
+fn the_names_of_subscriptions_count_in_what_the_process_holds() {
+    let ensemble = need!(Ensemble::start(2, PATIENT));
+    let held = || ensemble.proxy.json("/topology")["buffered_bytes"].as_u64().unwrap();
+    let long = "n".repeat(1000);
+    let names: Vec<String> = (0..200).map(|n| format!("{n}{long}")).collect();
+    let mut clients: Vec<Client> = (0..3).map(|_| ensemble.client(2)).collect();
+    for client in &mut clients {
+        client.send_aside(pipeline([format!("SUBSCRIBE {}", names.join(" "))]));
+        names.iter().for_each(|_| drop(client.reply()));
+    }
+    // So much when nothing is on its way.
+    let all = 3 * 200 * 1000;
+    eventually("the names to be counted", || (all..all + all / 4).contains(&held()).then_some(()));
+    clients[0].send_aside(pipeline(["UNSUBSCRIBE"]));
+    names.iter().for_each(|_| drop(clients[0].reply()));
+    eventually("a third to be forgotten", || (held() < all).then_some(()));
+    assert!(held() >= all * 2 / 3, "{}", held());
+    drop(clients);
+    eventually("all to be forgotten", || (held() < all / 100).then_some(()));
+}
+
 /// The memory of a process that is its own, in bytes.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -170,6 +170,11 @@ impl<S: Copy + Eq + Hash> Book<S> {
         self.used.contains_key(&server)
     }
 
+    /// Bytes that all names take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Bytes that all names would take together with these.
     pub fn bytes_with(&self, names: &[Name]) -> usize {
         let new: HashSet<&Name> = names.iter().filter(|name| !self.names.contains_key(*name)).collect();
