@@ -91,6 +91,26 @@ fn what_is_in_use_and_idle_is_counted_and_a_second_client_gets_what_a_first_give
 }
 
 #[test]
+fn what_is_in_use_and_idle_is_shown_of_each_server() {
+    let server = server();
+    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+    let shown = || {
+        let connections = proxy.json("/topology")["pools"][0]["servers"][0]["connections"].clone();
+        ["connected", "dedicated_in_use", "dedicated_idle"].map(|name| connections[name].as_u64().unwrap())
+    };
+    assert_eq!(shown(), [0, 0, 0]);
+    let waiting = blocked(&proxy, 2);
+    until("two in use", || shown() == [2, 2, 0]);
+    let mut client = proxy.client();
+    for request in ["WATCH a", "UNWATCH"] {
+        assert_eq!(client.ask(request), "+OK");
+    }
+    until("one more that is idle", || shown() == [3, 2, 1]);
+    drop(waiting);
+    until("those in use to end", || shown() == [1, 0, 1]);
+}
+
+#[test]
 fn clients_that_block_are_told_when_their_server_is_removed_after_the_drain_limit() {
     let (stays, goes) = (server(), server());
     let entries = [format!("{} one", goes.entry()), format!("{} two", stays.entry())];

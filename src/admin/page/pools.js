@@ -142,10 +142,12 @@ function serverRow() {
       write(state, server.state === 'returning' ? `returning, ${server.traffic_percent} %` : server.state);
       state.dataset.tone = {live: 'good', returning: 'warn'}[server.state] ?? 'bad';
       write(note, trouble(server, now));
-      const {connected, connecting, waiting} = server.connections;
+      const {connected, connecting, waiting, dedicated_in_use, dedicated_idle} = server.connections;
+      const dedicated = dedicated_in_use + dedicated_idle;
       [percent(server.ring_share), short(numbers?.requests), latency(numbers?.p50), latency(numbers?.p99),
         server.in_flight + (server.queued ? ` + ${server.queued} queued` : ''),
-        connected + (connecting + waiting ? ` of ${connected + connecting + waiting}` : ''),
+        connected + (connecting + waiting ? ` of ${connected + connecting + waiting}` : '') +
+          (dedicated ? ` (${dedicated} dedicated, ${dedicated_in_use} in use)` : ''),
       ].forEach((text, cell) => write(cells[cell], text));
     },
   };

@@ -217,13 +217,17 @@ pub struct ProbesView {
     pub failed: u64,
 }
 
-/// Connections to a server, of all workers.
+/// Connections to a server, of all workers, dedicated ones among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionsView {
     pub connected: u64,
     pub connecting: u64,
     /// For the next attempt.
     pub waiting: u64,
+    /// Those that one client has to itself for a transaction, a request that blocks, or subscriptions.
+    pub dedicated_in_use: u64,
+    /// Those that are kept for the next one who needs one.
+    pub dedicated_idle: u64,
 }
 
 /// The whole proxy as it is now.
@@ -342,6 +346,8 @@ fn server_view(sources: &Sources, pool: &SharedPool, place: usize, ring_share: f
             connected: totals.server_connections,
             connecting: totals.connecting,
             waiting: totals.waiting,
+            dedicated_in_use: totals.dedicated_in_use,
+            dedicated_idle: totals.dedicated_idle,
         },
         connections_opened: totals.server_connections_total,
         errors: counted::<Trouble, _>(&totals.connection_errors),

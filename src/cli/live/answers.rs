@@ -134,6 +134,8 @@ pub struct Connections {
     pub connected: u64,
     pub connecting: u64,
     pub waiting: u64,
+    pub dedicated_in_use: u64,
+    pub dedicated_idle: u64,
 }
 
 /// `GET /events`.

@@ -50,16 +50,19 @@ pub fn trouble(shown: String, count: u64) -> Cell {
     Cell::new(shown, if count > 0 { Paint::Warn } else { Paint::Plain })
 }
 
-/// `2`, or `0 +1` with one that does not stand yet.
+/// `2`, or `0 +1` with one that does not stand yet. `9 (6 dedicated, 4 in use)`: of these six are or were somebody's own.
 pub fn connections(server: &Server) -> Cell {
     let links = &server.connections;
-    match links.connecting + links.waiting {
-        0 => links.connected.to_string().into(),
-        more => Cell::new(
-            format!("{} +{more}", links.connected),
-            if links.connected == 0 { Paint::Warn } else { Paint::Plain },
-        ),
-    }
+    let more = match links.connecting + links.waiting {
+        0 => String::new(),
+        more => format!(" +{more}"),
+    };
+    let dedicated = match (links.dedicated_in_use + links.dedicated_idle, links.dedicated_in_use) {
+        (0, _) => String::new(),
+        (all, in_use) => format!(" ({all} dedicated, {in_use} in use)"),
+    };
+    let paint = if links.connected == 0 && !more.is_empty() { Paint::Warn } else { Paint::Plain };
+    Cell::new(format!("{}{more}{dedicated}", links.connected), paint)
 }
 
 pub fn paint_of(state: State) -> Paint {

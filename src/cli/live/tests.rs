@@ -39,6 +39,17 @@ fn a_status_is_one_screen_with_what_is_wrong_first() {
 }
 
 #[test]
+fn a_status_tells_of_connections_that_clients_have_to_themselves() {
+    let topology = later(0.0, |t| {
+        let links = &mut t.pools[0].servers[0].connections;
+        (links.connected, links.connecting, links.waiting) = (9, 1, 0);
+        (links.dedicated_in_use, links.dedicated_idle) = (4, 2);
+    });
+    let shown = texts(&status(topology, None));
+    assert_eq!(shown.iter().filter(|line| line.contains("  9 +1 (6 dedicated, 4 in use)  ")).count(), 1, "{shown:#?}");
+}
+
+#[test]
 fn a_status_fits_a_narrow_terminal() {
     let shown = |width| texts(&status(topology(), Some(width)));
     assert!(shown(44).contains(&"POOL      REQUESTS  ERRORS     p50     p99".into()), "{:#?}", shown(44));
