@@ -129,7 +129,7 @@ fn samples_follow_the_schema() {
         eprintln!("skipped: python3 with jsonschema and yaml is not installed");
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let schema = folder.path().join("schema.json");
     std::fs::write(&schema, config::json_schema()).unwrap();
     let good =
@@ -259,7 +259,7 @@ fn on_readmit_must_be_chosen_where_keys_are_written_elsewhere() {
 
 #[test]
 fn passwords_come_from_files_beside_the_configuration() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let text = "pools: {p: {listen: 'h:1', redis: true, redis_auth: {password_file: secret}, servers: ['a:1']}}";
     let file = folder.path().join("x.yml");
     std::fs::write(&file, text).unwrap();
@@ -276,7 +276,7 @@ fn passwords_come_from_files_beside_the_configuration() {
 
 #[test]
 fn a_configuration_knows_its_files_and_whether_they_changed() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let at = |name: &str| folder.path().join(name);
     let pool = |name: &str, port: u16, secret: &str| {
         format!(
@@ -363,7 +363,7 @@ fn unreadable_files_say_why() {
         said(Path::new("/nonexistent/x.yml")),
         "/nonexistent/x.yml: cannot be read: No such file or directory (os error 2)"
     );
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     assert!(said(folder.path()).ends_with("cannot be read: Is a directory (os error 21)"));
     assert!(said(Path::new("/dev/zero")).contains("larger than 16 MiB"));
     let file = folder.path().join("latin1.yml");
@@ -373,7 +373,7 @@ fn unreadable_files_say_why() {
 
 #[test]
 fn a_pipe_is_read_to_its_end_and_waited_for_by_nobody() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let pipe = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
@@ -460,7 +460,7 @@ fn a_nutcracker_yml_is_as_strict_as_twemproxy() {
         (false, server("127.0.0.1:1:1 a name")),
         (false, server("/run/a.sock")),
     ];
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for (i, (accepted, text)) in cases.iter().enumerate() {
         let ours = config::parse("nutcracker.yml", text);
         let own_format = ours.as_ref().is_ok_and(|loaded| loaded.dialect == Dialect::Outrigger);

@@ -225,7 +225,7 @@ fn a_moved_listener_takes_in_who_waits_at_the_old_address() {
 #[test]
 fn stopping_takes_in_who_waits_and_closes_everything() {
     let _process = PROCESS.read();
-    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve());
+    let (folder, port) = (support::folder(), Port::reserve());
     let path = folder.path().join("s");
     let mut fixture = Fixture::with(vec![on(1, &port), wanted(2, unix(&path))]);
     let _stalled = fixture.stall();
@@ -240,7 +240,7 @@ fn stopping_takes_in_who_waits_and_closes_everything() {
 #[test]
 fn what_cannot_be_bound_is_said_for_all_and_nothing_changes() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let [kept, free, taken] = [Port::reserve(), Port::reserve(), Port::reserve()];
     let other = TcpListener::bind(local(&taken)).unwrap();
     let (file, socket) = (folder.path().join("file"), folder.path().join("socket"));
@@ -271,7 +271,7 @@ fn what_cannot_be_bound_is_said_for_all_and_nothing_changes() {
 #[test]
 fn what_is_prepared_and_dropped_leaves_no_trace() {
     let _process = PROCESS.read();
-    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve());
+    let (folder, port) = (support::folder(), Port::reserve());
     let path = folder.path().join("s");
     let listeners = Listeners::new();
     let all = vec![on(1, &port), wanted(2, unix(&path))];
@@ -399,7 +399,7 @@ fn from_every_address_of_both_kinds_to_one_and_back() {
 #[test]
 fn another_spelling_of_an_address_keeps_the_socket() {
     let _process = PROCESS.read();
-    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve());
+    let (folder, port) = (support::folder(), Port::reserve());
     fs::create_dir(folder.path().join("sub")).unwrap();
     let (path, detour) = (folder.path().join("s"), folder.path().join("sub/../s"));
     let mut fixture = Fixture::with(vec![on(1, &port), wanted(2, unix(&path))]);
@@ -456,7 +456,7 @@ fn a_listener_that_cannot_accept_any_more_is_opened_again_by_the_next_change() {
 #[test]
 fn a_unix_socket_is_there_as_long_as_it_is_wanted() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("s");
     let mut fixture = Fixture::with(vec![wanted(1, unix(&path))]);
     assert_eq!(pool_of(connect_unix(&path)), 1);
@@ -473,7 +473,7 @@ fn a_unix_socket_is_there_as_long_as_it_is_wanted() {
 #[test]
 fn permissions_follow_the_configuration() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("s");
     let with = |mode| vec![wanted(1, ListenAddress::Unix { path: path.clone(), mode })];
     let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
@@ -497,7 +497,7 @@ fn permissions_follow_the_configuration() {
 #[test]
 fn only_socket_files_that_nobody_uses_are_replaced() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("s");
     let other = UnixListener::bind(&path).unwrap();
     let mut fixture = Fixture::new();
@@ -524,7 +524,7 @@ fn connect_now(path: &Path) -> Option<socket2::Socket> {
 #[test]
 fn a_socket_file_that_was_removed_comes_back_and_one_of_another_process_stays() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("s");
     let mut fixture = Fixture::with(vec![wanted(1, unix(&path))]);
     fs::remove_file(&path).unwrap();
@@ -544,7 +544,7 @@ fn a_socket_file_that_was_removed_comes_back_and_one_of_another_process_stays() 
 #[test]
 fn the_next_process_goes_on_with_the_same_sockets() {
     let _process = PROCESS.read();
-    let (folder, port, unwanted) = (tempfile::tempdir().unwrap(), Port::reserve(), Port::reserve());
+    let (folder, port, unwanted) = (support::folder(), Port::reserve(), Port::reserve());
     let path = folder.path().join("s");
     let both = |pool| vec![on(pool, &port), wanted(pool + 1, unix(&path))];
     let mut first = Fixture::with([both(1), vec![on(9, &unwanted)]].concat());
@@ -602,7 +602,7 @@ fn what_is_handed_over_and_does_not_listen_is_not_used() {
 #[test]
 fn clients_that_keep_coming_are_never_refused_while_the_pools_change() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let (ports, path) = ([Port::reserve(), Port::reserve()], folder.path().join("s"));
     let all = |round: u64| {
         let mode = Some(if round.is_multiple_of(3) { 0o666 } else { 0o660 });
@@ -624,7 +624,7 @@ fn clients_that_keep_coming_are_never_refused_while_the_pools_change() {
 #[test]
 fn a_thousand_changes_leave_no_descriptor_behind() {
     let _process = PROCESS.write();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let ports: Vec<_> = (0..4).map(|_| Port::reserve()).collect();
     let mut random = 12345_u32;
     let mut next = move |below: u32| {

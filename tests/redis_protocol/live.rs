@@ -29,7 +29,7 @@ impl Server {
     }
 
     pub(super) fn start_program(program: &Path) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let socket = dir.path().join("redis.sock");
         let process = Process::new(program)
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
