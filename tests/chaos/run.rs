@@ -16,6 +16,8 @@ pub struct Told {
 pub struct Run {
     pub told: Vec<Told>,
     pub controls: Vec<(Instant, Duration)>,
+    /// How long the proxy took for what it answers itself.
+    pub doors: Vec<(Instant, Duration)>,
     pub begun: Instant,
     pub broken: Instant,
     /// The repair began.
@@ -33,6 +35,8 @@ pub struct Run {
 const VICTIM: u8 = 1;
 /// What two busy cores add to the slowest of a hundred.
 const NOISE: Duration = Duration::from_millis(20);
+/// So many replies that name their keys are enough, where a busy machine makes them few.
+const MATCHED: u64 = 40;
 /// No run takes longer.
 const END: Duration = Duration::from_secs(3600);
 /// What an allocator may keep of the buffers of a time of errors.
@@ -85,7 +89,11 @@ impl Run {
             assert!(seen.wrong.is_empty(), "{pool}: {}", seen.wrong.join("\n"));
             assert!(seen.answered > 500, "{pool}: only {} replies", seen.answered);
             let good = seen.samples.iter().filter(|s| s.error.is_none()).count() as u64;
-            assert!(seen.matched > good / 8, "{pool}: {} of {good} good replies named a key", seen.matched);
+            assert!(
+                seen.matched > (good / 8).min(MATCHED),
+                "{pool}: {} of {good} good replies named a key",
+                seen.matched
+            );
         }
         let (before, after) = self.usage;
         assert!(after.memory_kib <= before.memory_kib + KEPT_KIB, "{before:?} {after:?}");
@@ -189,8 +197,11 @@ impl Run {
 
     /// What changes nothing is asked again.
     pub fn no_read_fails(&self) -> &Self {
+        // One that is asked again late meets the next fault.
         let failed: Vec<&Sample> = self.errors().filter(|s| s.read).collect();
-        assert!(failed.is_empty(), "{} reads failed: {:#?}", failed.len(), &failed[..failed.len().min(5)]);
+        if !failed.is_empty() {
+            self.doubt(format!("{} reads failed: {:#?}", failed.len(), &failed[..failed.len().min(5)]));
+        }
         self
     }
 
@@ -246,9 +257,18 @@ impl Run {
         let from = self.broken + after;
         let known = |s: &&Sample| s.free && (from..self.mending).contains(&s.asked);
         let times: Vec<Duration> = self.errors().filter(known).map(|s| s.answered - s.asked).collect();
-        let (half, most) = (percentile(times.clone(), 50), percentile(times, 99));
-        if half > limit || most > limit + NOISE {
-            self.doubt(format!("errors take {half:?}, p99 {most:?}, limit {limit:?}"));
+        let in_time = |(asked, _): &&(Instant, Duration)| (from..self.mending).contains(asked);
+        let usual: Vec<Duration> = self.doors.iter().filter(in_time).map(|(_, took)| *took).collect();
+        let limits = [(50, Duration::ZERO), (99, NOISE)].map(|(percent, noise)| {
+            let (took, own) = (percentile(times.clone(), percent), percentile(usual.clone(), percent));
+            (percent, took, own, limit.max(2 * own) + noise)
+        });
+        for (percent, took, own, limit) in limits {
+            if took > limit {
+                self.doubt(format!(
+                    "errors take {took:?} (p{percent}), limit {limit:?}; what the proxy answers itself {own:?}"
+                ));
+            }
         }
         self
     }

@@ -179,7 +179,8 @@ impl Scene {
             Fleet::launch(&crews, *dialect, &self.proxy.address_of(pool), longest, homes)
         };
         let fleets = [launch(0), launch(1)];
-        let controls: Vec<Control> = self.sides.iter().map(Control::start).collect();
+        let controls: Vec<Control> = self.sides.iter().map(Control::past).collect();
+        let doors = [0, 1].map(|pool| Control::of(self.sides[pool].dialect, &self.proxy.address_of(pool)));
         pass(times.before / 4);
         let begun = Instant::now();
         pass(times.before);
@@ -199,9 +200,10 @@ impl Scene {
         calm(&fleets, readmitted.map_or(mended, |after| mended + after));
         let usage = (usage, Usage::settled(&self.proxy, usage));
         let controls = controls.into_iter().flat_map(Control::stop).collect();
+        let doors = doors.into_iter().flat_map(Control::stop).collect();
         let seen: Vec<Seen> = fleets.map(Fleet::land).into();
         let told = seen.into_iter().zip(["r", "m"]).map(|(seen, pool)| Told { pool, seen }).collect();
-        Run { told, controls, begun, broken, mending, mended, readmitted, usage, doubts: RefCell::default() }
+        Run { told, controls, doors, begun, broken, mending, mended, readmitted, usage, doubts: RefCell::default() }
     }
 
     /// From the repair until s0 of both pools has all of its keys again.
