@@ -10,11 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bystanders::{Bystanders, Watched, once_in_three};
 use support::client::{Address, resp};
 use support::fake::Talk;
 use support::fleet::Dialect::{self, Memcached, Redis};
 use support::watch::{descriptors, limit_descriptors, memory, peak_memory, processor_time};
 use support::{Client, Fake, Outrigger, Pool, Server, eventually};
+
+#[path = "overload/bystanders.rs"]
+mod bystanders;
+#[path = "overload/extremes.rs"]
+mod extremes;
 
 const MIB: usize = 1 << 20;
 /// What a process may take beyond what it counts: buffers that grow by doubling, the allocator's slack.
@@ -68,95 +74,6 @@ fn hello(dialect: Dialect) -> (Vec<u8>, String) {
         Redis => (resp(&["PING"]), "+PONG\r\n".into()),
         Memcached => (b"verbosity 1\r\n".to_vec(), "OK\r\n".into()),
     }
-}
-
-/// Clients that read what they ask for, with small values, one request at a time; each checks every reply and how long
-/// it took.
-struct Bystanders {
-    stop: Arc<AtomicBool>,
-    /// Pairs of requests so far, of all of them.
-    rounds: Arc<AtomicUsize>,
-    clients: Vec<thread::JoinHandle<Vec<Duration>>>,
-}
-
-/// So many say what the slowest of a hundred is like.
-const ENOUGH: usize = 200;
-
-impl Bystanders {
-    fn start(count: usize, dialect: Dialect, address: &Address) -> Self {
-        Self::named("bystander", count, dialect, address)
-    }
-
-    fn named(name: &'static str, count: usize, dialect: Dialect, address: &Address) -> Self {
-        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let start = |number: usize| {
-            let (stop, rounds, mut client) = (stop.clone(), rounds.clone(), address.connect().unwrap());
-            thread::spawn(move || {
-                let mut took = Vec::new();
-                for round in 0.. {
-                    let (key, value) = (format!("{name}{number}"), format!("{number}:{round}"));
-                    let asked = Instant::now();
-                    client.exchange(set(dialect, &key, &value), stored(dialect));
-                    client.exchange(get(dialect, &key), found(dialect, &key, &value));
-                    took.push(asked.elapsed() / 2);
-                    rounds.fetch_add(1, SeqCst);
-                    if stop.load(SeqCst) {
-                        break;
-                    }
-                    thread::park_timeout(Duration::from_millis(1));
-                }
-                took
-            })
-        };
-        Self { clients: (0..count).map(start).collect(), rounds, stop }
-    }
-
-    /// Ends them once they have asked enough; how long 99 of 100 requests took at the most.
-    fn p99(self) -> Duration {
-        eventually("enough requests", || (self.rounds.load(SeqCst) >= ENOUGH).then_some(()));
-        self.stop.store(true, SeqCst);
-        let mut all: Vec<Duration> = self.clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
-        all.sort();
-        all[all.len() * 99 / 100]
-    }
-
-    /// The p99 of some time without a cause for more.
-    fn usual(dialect: Dialect, address: &Address) -> Duration {
-        let bystanders = Self::start(4, dialect, address);
-        thread::sleep(Duration::from_millis(500));
-        bystanders.p99()
-    }
-}
-
-/// Clients of the proxy, and as many who ask the server past it: they tell what the machine and the server have to do with it.
-struct Watched {
-    usual: Duration,
-    clients: Bystanders,
-    control: Bystanders,
-}
-
-impl Watched {
-    fn start(usual: Duration, dialect: Dialect, proxy: &Outrigger, server: &Server) -> Self {
-        let clients = Bystanders::start(4, dialect, &proxy.address_of(0));
-        let control = Bystanders::named("control", 4, dialect, &Address::Tcp(server.socket_address()));
-        Self { usual, clients, control }
-    }
-
-    /// Whether the proxy made them wait.
-    fn judge(self) -> Result<(), String> {
-        let Self { usual, clients, control } = self;
-        let (p99, control) = (clients.p99(), control.p99());
-        if p99 <= usual.max(control) * 10 + Duration::from_millis(20) {
-            return Ok(());
-        }
-        Err(format!("p99 {p99:?}, usually {usual:?}, past the proxy {control:?}"))
-    }
-}
-
-/// What is judged by time must hold once in three times: others use the machine as well. The rest must hold each time.
-fn once_in_three(what: impl Fn() -> Result<(), String>) {
-    let failed: Vec<String> = (0..3).map_while(|_| what().err()).collect();
-    assert!(failed.len() < 3, "{failed:#?}");
 }
 
 fn counter(proxy: &Outrigger, name: &str) -> u64 {
@@ -452,124 +369,6 @@ fn a_proxy_with_nothing_to_do_sleeps() {
         (switches() == before).then_some(())
     });
     assert_eq!(client.ask("GET a"), "\"1\"");
-}
-
-#[test]
-fn an_announced_gigabyte_claims_no_memory() {
-    for (dialect, announced) in [
-        (Redis, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000000\r\nx"),
-        (Redis, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\nx"),
-        (Redis, "*1000000\r\n$3\r\nSET\r\n"),
-        (Memcached, "set k 0 0 1000000000\r\nx"),
-        (Memcached, "set k 0 0 500000000\r\nx"),
-    ] {
-        let (_server, proxy) = need!(one(dialect, "", &[]));
-        let mut other = proxy.client();
-        other.exchange(set(dialect, "a", "1"), stored(dialect));
-        let before = memory(proxy.pid());
-        let clients: Vec<Client> = (0..100)
-            .map(|_| {
-                let mut client = proxy.client();
-                client.send(announced);
-                client.send("y".repeat(100));
-                client
-            })
-            .collect();
-        other.exchange(get(dialect, "a"), found(dialect, "a", "1"));
-        let peak = peak_memory(proxy.pid());
-        assert!(peak < before + (32 << 20), "{announced}: {before} bytes before, {peak} at the peak");
-        assert!(buffered(&proxy) < 1 << 20);
-        drop(clients);
-    }
-    // A server may announce as much.
-    let server = Fake::start(|_, talk| {
-        while talk.request().is_some() {
-            talk.say("$1000000000\r\nx");
-        }
-    });
-    let pool = Pool::new("pool", "redis", &[server.entry()]).set("timeout: 300ms");
-    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
-    proxy.announce("no reply in time");
-    proxy.announce("connection lost");
-    let before = memory(proxy.pid());
-    assert!(proxy.client().ask("GET a").starts_with("-ERR "));
-    assert!(peak_memory(proxy.pid()) < before + (32 << 20));
-}
-
-#[test]
-fn a_hundred_thousand_levels_of_nesting_are_refused_from_either_side() {
-    let nested = "*1\r\n".repeat(100_000);
-    let server = {
-        let nested = nested.clone();
-        Fake::start(move |_, talk| {
-            while let Some(request) = talk.request() {
-                talk.say(if request == "GET deep" { nested.as_str() } else { "$1\r\n1\r\n" });
-            }
-        })
-    };
-    let pool = Pool::new("pool", "redis", &[server.entry()]).set("timeout: 5s");
-    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
-    proxy.announce("connection lost");
-    let mut other = proxy.client();
-    let mut client = proxy.client();
-    client.send_aside(nested.into_bytes());
-    let rest = client.rest();
-    assert!(rest.starts_with("-ERR Protocol error: expected '$'") || rest.is_empty(), "{rest}");
-    assert_eq!(other.ask("GET a"), "\"1\"");
-    let deep = other.ask("GET deep");
-    assert!(deep.starts_with("-ERR Invalid reply: "), "{deep}");
-    eventually("the server to be asked again", || (other.ask("GET a") == "\"1\"").then_some(()));
-}
-
-fn pipeline(dialect: Dialect, requests: usize) {
-    let (_server, proxy) = need!(one(dialect, "", &[]));
-    let mut client = proxy.client();
-    client.exchange(set(dialect, "k", "value"), stored(dialect));
-    let before = memory(proxy.pid());
-    client.send_aside(get(dialect, "k").repeat(requests));
-    let reply = found(dialect, "k", "value");
-    for _ in 0..requests {
-        client.expect(&reply);
-    }
-    let peak = peak_memory(proxy.pid());
-    println!("{dialect:?}: {before} bytes before, {peak} at the peak");
-    assert!(peak < before + (32 << 20), "{before} bytes before, {peak} at the peak");
-}
-
-#[test]
-fn a_long_pipeline_is_answered_whole_in_bounded_memory() {
-    pipeline(Redis, 100_000);
-    pipeline(Memcached, 100_000);
-}
-
-#[test]
-#[ignore = "a minute"]
-fn chaos_a_pipeline_of_a_million_commands() {
-    pipeline(Redis, 1_000_000);
-    pipeline(Memcached, 1_000_000);
-}
-
-#[test]
-fn connections_that_come_and_go_leave_nothing_behind() {
-    let (_server, proxy) = need!(one(Redis, "", &[]));
-    let mut client = proxy.client();
-    assert_eq!(client.ask("SET a 1"), "+OK");
-    let clients = || counter(&proxy, "client_connections");
-    eventually("the first ones to be gone", || (clients() == 1).then_some(()));
-    let (files, before) = (descriptors(proxy.pid()), memory(proxy.pid()));
-    for round in 0..20 {
-        let mut crowd: Vec<Client> = (0..500).map(|_| proxy.client()).collect();
-        // Some say nothing, some half a request, some a whole one.
-        crowd.iter_mut().skip(round % 3).step_by(3).for_each(|client| client.send("*2\r\n$3\r\nGET\r\n"));
-        crowd.iter_mut().skip(round % 2).step_by(2).for_each(|client| client.send("$1\r\na\r\n"));
-    }
-    eventually("all of them to be gone", || (clients() == 1).then_some(()));
-    // The other worker may have connected to the server meanwhile, and the statistics are asked for.
-    eventually("their descriptors to be closed", || (descriptors(proxy.pid()) <= files + 2).then_some(()));
-    assert_eq!(client.ask("GET a"), "\"1\"");
-    let after = memory(proxy.pid());
-    assert!(after < before + (32 << 20), "{before} bytes before, {after} after");
-    assert_eq!(buffered(&proxy), 0);
 }
 
 #[test]
