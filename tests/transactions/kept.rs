@@ -254,3 +254,23 @@ fn a_slow_transaction_is_in_the_slow_log_with_its_key() {
     let log = ensemble.proxy.http("GET", "/slowlog").body;
     assert!(log.contains("\"EXEC\"") && log.contains("thekey"), "{log}");
 }
+
+#[test]
+fn answers_that_wait_for_exec_do_not_wait_for_long() {
+    let server = Fake::start(|_, talk| {
+        while let Some(request) = talk.request() {
+            match request.split(' ').next().unwrap() {
+                "EXEC" => return talk.stall(),
+                "MULTI" | "DISCARD" => talk.say("+OK\r\n"),
+                _ => talk.say("+QUEUED\r\n"),
+            }
+        }
+    });
+    let proxy = Outrigger::start_with("workers: 1\n", [Pool::new("cache", "redis", &[server.entry()])]);
+    let mut client = proxy.client();
+    client.patience(Duration::from_secs(10));
+    client.send(pipeline(["MULTI", "SET a 1", "EXEC", "PING"]));
+    assert_eq!(replies(&mut client, 2), ["+OK", "+QUEUED"]);
+    let mut other = proxy.client();
+    assert_eq!(other.ask("PING"), "+PONG");
+}

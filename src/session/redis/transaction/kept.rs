@@ -201,6 +201,9 @@ impl Request<'_, '_> {
             out.push(Payload::Borrowed(EXEC), pass);
         });
         self.input.skip(self.length);
+        if self.state.replies() {
+            session.hold_back();
+        }
         Step::Next
     }
 }
