@@ -255,6 +255,30 @@ fn a_reload_changes_what_those_may_do_who_are_there() {
 }
 
 #[test]
+fn who_is_removed_while_a_pause_holds_a_request_back_goes_at_once_and_the_request_with_it() {
+    let scene = need!(Scene::new(1, &[USERS]));
+    let (mut app, mut root) = (scene.user("app apppw"), scene.user("root rootpw"));
+    assert_eq!(app.ask("SET app:1 before"), "+OK");
+    let id = app.ask("CLIENT ID");
+    assert_eq!(root.ask("CLIENT PAUSE 600000 WRITE"), "+OK");
+    app.send([resp(&["GET", "app:1"]), resp(&["SET", "app:1", "after"]), resp(&["GET", "app:1"])].concat());
+    assert_eq!(app.reply(), "\"before\"");
+    eventually("a request that waits", || {
+        let line = root.ask(&format!("CLIENT LIST ID {id}"));
+        (line.contains(" qbuf=") && !line.contains(" qbuf=0 ")).then_some(())
+    });
+    scene.change("app: {password", "other: {password");
+    assert_eq!(app.rest(), "");
+    assert_eq!(root.ask("CLIENT UNPAUSE"), "+OK");
+    assert_eq!(root.ask("SET app:2 x"), "+OK");
+    assert_eq!(root.ask("GET app:1"), "\"before\"");
+    assert!(!root.ask("CLIENT LIST").contains("user=app "));
+    let metrics = scene.proxy.http("GET", "/metrics").body;
+    let line = "outrigger_sessions_closed_total{pool=\"cache\",reason=\"user_removed\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[test]
 fn an_upgrade_keeps_everybody_logged_in_as_who_they_are() {
     let mut scene = need!(Scene::new(1, &[USERS]));
     let (mut app, mut root) = (scene.user("app apppw"), scene.user("root rootpw"));

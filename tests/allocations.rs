@@ -88,7 +88,7 @@ struct Fixture {
 
 impl Fixture {
     fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut settings = default_settings();
         for pool in &mut settings.pools {
             pool.servers.truncate(2);

@@ -132,7 +132,7 @@ fn the_token_is_sent_and_its_lack_is_said() {
     let right = command(&arguments).env("OUTRIGGER_ADMIN_TOKEN", "s3cret").output().unwrap();
     assert_eq!(right.status.code(), Some(0));
 
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = file.path().to_str().unwrap();
     let arguments = ["status", "--admin", &name, "--token-file", path];
     let empty = outrigger(&arguments);
@@ -143,7 +143,7 @@ fn the_token_is_sent_and_its_lack_is_said() {
 
 #[test]
 fn a_unix_socket_is_asked_as_well() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("admin.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let server = thread::spawn(move || {
@@ -286,7 +286,7 @@ fn events_are_followed_over_a_pause_and_a_new_process() {
             None => (503, json!({"error": "away"}).to_string()),
         }
     });
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let output = folder.path().join("output");
     let mut follow = command(&["events", "--follow", "--admin", &proxy.name()]);
     let file = std::fs::File::create(&output).unwrap();

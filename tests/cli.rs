@@ -117,7 +117,7 @@ fn bad_options_show_the_usage_and_end_with_1() {
 
 #[test]
 fn explain_goes_from_the_key_to_the_server() {
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let text = "pools:\n  cache:\n    listen: h:1\n    redis: true\n    hash: murmur\n    hash_tag: \"{}\"\n\
                 \x20   servers: [10.0.0.1:6379 a, 10.0.0.2:6379 b]\n  one: {listen: 'h:2', servers: ['10.0.0.3:11211']}\n\
                 \x20 dice: {listen: 'h:3', distribution: random, servers: ['a:1', 'b:1']}\n";
@@ -175,7 +175,7 @@ fn a_reader_that_has_gone_is_no_crash() {
 
 #[test]
 fn upgrade_says_which_process_it_cannot_replace() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -244,7 +244,7 @@ fn flags_go_over_the_file() {
     assert_eq!((load(&["-v", "7"]).log.level, load(&["-v", "99"]).log.level, load(&[]).log.level), (7, 11, 5));
     assert_eq!(load(&["-o", "x.log"]).log.file, Some(PathBuf::from("x.log")));
 
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::write(file.path(), "admin: {stats: off}\npools: {p: {listen: 'h:1', servers: ['a:1']}}\n").unwrap();
     let path = file.path().to_str().unwrap();
     assert_eq!(load(&["-c", path]).stats_listen, None);

@@ -17,7 +17,7 @@ struct Scene {
 
 impl Scene {
     fn start(servers: &[&Fake]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = support::folder();
         let (port, socket) = (Port::reserve(), folder.path().join("admin.sock"));
         let listen = port.address();
         let servers: Vec<_> = servers.iter().enumerate().map(|(i, fake)| format!("{} s{i}", fake.entry())).collect();
@@ -143,7 +143,7 @@ fn the_file_says_where_and_with_which_token() {
     // What a flag of its own says goes over the file.
     let elsewhere = scene.ask(&["status", "--admin", "/no/such/socket"]);
     assert!(String::from_utf8(elsewhere.stderr).unwrap().contains("nothing listens on /no/such/socket"));
-    let off = tempfile::NamedTempFile::new().unwrap();
+    let off = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::write(off.path(), "admin:\n  listen: off\npools: {a: {listen: 'h:1', servers: ['h:2']}}\n").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
     let output = command.args(["status", "-c", off.path().to_str().unwrap()]).output().unwrap();

@@ -297,7 +297,7 @@ fn the_protocol_and_the_database_of_each_are_seen() {
 #[test]
 fn clients_of_a_unix_socket_have_its_path() {
     let server = need!(Server::redis());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("s");
     let pool = Pool::at("one", "redis", &[server.entry()], Address::Unix(path.clone()));
     let proxy = Outrigger::start([pool]);

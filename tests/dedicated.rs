@@ -37,6 +37,67 @@ fn in_use(proxy: &Outrigger) -> u64 {
     metric(proxy, "outrigger_server_dedicated_connections{", "state=\"in_use\"")
 }
 
+/// As a Redis whose user may do everything but DISCARD: a transaction goes on after that.
+fn without_discard() -> Fake {
+    Fake::start(|number, talk| {
+        let mut queued = None::<Vec<String>>;
+        while let Some(request) = talk.request() {
+            let word = request.split(' ').next().unwrap();
+            talk.say(match (word, &mut queued) {
+                ("DISCARD", _) => "-NOPERM no DISCARD for you\r\n".to_owned(),
+                ("WATCH", Some(_)) => "-ERR WATCH inside MULTI is not allowed\r\n".to_owned(),
+                ("MULTI", Some(_)) => "-ERR MULTI calls can not be nested\r\n".to_owned(),
+                ("MULTI", none) => {
+                    *none = Some(Vec::new());
+                    "+OK\r\n".to_owned()
+                }
+                ("EXEC", Some(all)) => {
+                    let replies: String = all.iter().map(|request| format!("+{number} {request}\r\n")).collect();
+                    let reply = format!("*{}\r\n{replies}", all.len());
+                    queued = None;
+                    reply
+                }
+                (_, Some(all)) => {
+                    all.push(request);
+                    "+QUEUED\r\n".to_owned()
+                }
+                _ => "+OK\r\n".to_owned(),
+            });
+        }
+    })
+}
+
+/// What a server has kept of a transaction must not become part of the next one.
+#[test]
+fn a_connection_on_which_the_proxy_may_not_discard_is_not_used_again() {
+    let server = without_discard();
+    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    assert_eq!(first.ask("WATCH a"), "+OK");
+    assert_eq!(first.ask("MULTI"), "+OK");
+    assert_eq!(first.ask("SET a first"), "+QUEUED");
+    // EXEC cannot succeed any more, so the proxy itself discards.
+    assert!(first.ask("SUBSCRIBE a").starts_with('-'));
+    assert!(first.ask("EXEC").starts_with("-EXECABORT "));
+    next_transaction_is_its_own(&server, &proxy, &mut second);
+    // Nor does it keep the first from going on.
+    assert_eq!(first.ask("WATCH a"), "+OK");
+    assert_eq!(first.ask("UNWATCH"), "+OK");
+}
+
+/// On another connection than the one before.
+#[track_caller]
+fn next_transaction_is_its_own(server: &Fake, proxy: &Outrigger, client: &mut Client) {
+    until("the one before to be given back", || in_use(proxy) == 0);
+    let before = server.accepted();
+    assert_eq!(client.ask("WATCH a"), "+OK");
+    assert_eq!(client.ask("MULTI"), "+OK");
+    assert_eq!(client.ask("SET a second"), "+QUEUED");
+    let done = client.ask("EXEC");
+    assert!(done.ends_with(" SET a second]") && !done.contains("first"), "{done}");
+    assert_eq!(server.accepted(), before + 1);
+}
+
 #[track_caller]
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || holds().then_some(()));

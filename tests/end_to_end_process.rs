@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use support::client::resp;
 use support::servers::Nutcracker;
-use support::{Fake, Outrigger, Pool, Server, eventually};
+use support::{Fake, How, Outrigger, Pool, Server, eventually, folder};
 
 /// A fake that answers nothing until the test says so, then everything; the sender lets it go.
 fn held_back() -> (Fake, std::sync::mpsc::Sender<()>) {
@@ -241,4 +241,30 @@ fn without_a_file_it_serves_both_protocols_out_of_itself() {
     assert_eq!(redis.ask("MGET key1 key2 key3 none"), "[\"1\" \"2\" \"3\" nil]");
     assert_eq!(memcached.tell("get key1 none key2"), "VALUE key1 0 2|01|VALUE key2 0 2|02|END");
     proxy.terminate();
+}
+
+#[test]
+fn what_a_killed_process_has_left_is_removed_by_the_next_one() {
+    let place = folder();
+    let start = || {
+        let environment = vec![("TMPDIR".to_owned(), place.path().display().to_string())];
+        let pool = Pool::new("r", "redis", &["local one".into()]);
+        Outrigger::start_as(How { environment, ..How::default() }, "workers: 1", [pool])
+    };
+    let left = || {
+        let names = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    // A test's proxy is killed when it is dropped.
+    drop(start());
+    let first = left();
+    assert!(matches!(&first[..], [name] if name.starts_with("outrigger-local-")), "{first:?}");
+    let (mut second, mut third) = (start(), start());
+    let now = left();
+    assert!(now.len() == 2 && !now.contains(&first[0]), "first {first:?}, then {now:?}");
+    for proxy in [&mut second, &mut third] {
+        assert_eq!(proxy.client().ask("SET key value"), "+OK");
+        proxy.terminate();
+    }
+    assert_eq!(left(), [""; 0]);
 }

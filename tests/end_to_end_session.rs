@@ -356,7 +356,7 @@ fn more_unanswered_requests_than_a_session_may_have() {
 #[test]
 fn unix_sockets_on_both_sides() {
     let server = need!(Server::redis_unix());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let path = folder.path().join("proxy.sock");
     // A socket that somebody left behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

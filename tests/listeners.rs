@@ -21,6 +21,11 @@ use outrigger::worker::{Accepted, Socket};
 use support::{PATIENCE, Port, eventually, watch};
 use tokio::runtime::Runtime;
 
+#[path = "listeners/addresses.rs"]
+mod addresses;
+#[path = "listeners/unix_sockets.rs"]
+mod unix_sockets;
+
 /// Those that count descriptors of the process have it to themselves.
 static PROCESS: RwLock<()> = RwLock::new(());
 
@@ -225,7 +230,7 @@ fn a_moved_listener_takes_in_who_waits_at_the_old_address() {
 #[test]
 fn stopping_takes_in_who_waits_and_closes_everything() {
     let _process = PROCESS.read();
-    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve());
+    let (folder, port) = (support::folder(), Port::reserve());
     let path = folder.path().join("s");
     let mut fixture = Fixture::with(vec![on(1, &port), wanted(2, unix(&path))]);
     let _stalled = fixture.stall();
@@ -240,7 +245,7 @@ fn stopping_takes_in_who_waits_and_closes_everything() {
 #[test]
 fn what_cannot_be_bound_is_said_for_all_and_nothing_changes() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let [kept, free, taken] = [Port::reserve(), Port::reserve(), Port::reserve()];
     let other = TcpListener::bind(local(&taken)).unwrap();
     let (file, socket) = (folder.path().join("file"), folder.path().join("socket"));
@@ -271,7 +276,7 @@ fn what_cannot_be_bound_is_said_for_all_and_nothing_changes() {
 #[test]
 fn what_is_prepared_and_dropped_leaves_no_trace() {
     let _process = PROCESS.read();
-    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve());
+    let (folder, port) = (support::folder(), Port::reserve());
     let path = folder.path().join("s");
     let listeners = Listeners::new();
     let all = vec![on(1, &port), wanted(2, unix(&path))];
@@ -343,102 +348,6 @@ fn a_kept_socket_goes_by_the_new_backlog() {
     assert_eq!(backlog_of(&port), 8);
 }
 
-/// A second proxy that is started here by mistake is told so.
-fn nobody_else_may_bind(address: SocketAddr) {
-    let fixture = Fixture::new();
-    let errors = fixture.refused(vec![wanted(1, tcp(&address.ip().to_string(), address.port()))]);
-    assert!(errors.ends_with("Address already in use (os error 98)"), "{errors}");
-}
-
-/// Clients come to `target` all the time while the pool goes from one address to the other and back.
-fn overlapping(one: &str, other: &str, target: &str) {
-    let reserved = Port::reserve();
-    let port = reserved.number();
-    let at = |host: &str| vec![wanted(1, tcp(host, port))];
-    let target = SocketAddr::new(target.parse().unwrap(), port);
-    let mut fixture = Fixture::with(at(one));
-    let clients = Visitors::start(target);
-    for _ in 0..20 {
-        for (host, next) in [(other, one), (one, other)] {
-            clients.wait_for(20);
-            fixture.change(at(host));
-            nobody_else_may_bind(target);
-            assert_eq!(fixture.addresses(), [tcp(host, port).to_string()]);
-            // A change that is given up costs no client either.
-            let prepared = fixture.listeners.prepare(at(next), &mut Inherited::default()).unwrap();
-            let early = try_connect(target).unwrap();
-            drop(prepared);
-            assert_eq!(pool_of(early), 1);
-            nobody_else_may_bind(target);
-        }
-    }
-    clients.stop();
-    fixture.change(Vec::new());
-    assert!(is_refused(target));
-}
-
-#[test]
-fn from_every_address_to_one_and_back() {
-    let _process = PROCESS.read();
-    overlapping("0.0.0.0", "127.0.0.1", "127.0.0.1");
-}
-
-#[test]
-fn from_every_address_of_both_kinds_to_every_ipv4_address_and_back() {
-    let _process = PROCESS.read();
-    overlapping("::", "0.0.0.0", "127.0.0.1");
-}
-
-#[test]
-fn from_every_address_of_both_kinds_to_one_and_back() {
-    let _process = PROCESS.read();
-    overlapping("::", "127.0.0.1", "127.0.0.1");
-    overlapping("::", "::1", "::1");
-}
-
-#[test]
-fn another_spelling_of_an_address_keeps_the_socket() {
-    let _process = PROCESS.read();
-    let (folder, port) = (tempfile::tempdir().unwrap(), Port::reserve());
-    fs::create_dir(folder.path().join("sub")).unwrap();
-    let (path, detour) = (folder.path().join("s"), folder.path().join("sub/../s"));
-    let mut fixture = Fixture::with(vec![on(1, &port), wanted(2, unix(&path))]);
-    let clients = Visitors::start(local(&port));
-    for host in ["127.1", "127.0.0.1", "0177.0.0.1"] {
-        clients.wait_for(5);
-        fixture.change(vec![wanted(1, tcp(host, port.number())), wanted(2, unix(&detour))]);
-        assert_eq!(fixture.addresses(), [format!("{host}:{}", port.number()), detour.display().to_string()]);
-    }
-    clients.stop();
-    assert_eq!(pool_of(connect_unix(&path)), 2);
-}
-
-#[test]
-fn an_address_that_someone_else_keeps_from_being_bound_is_said_with_what_may_help() {
-    let _process = PROCESS.read();
-    let [own, foreign] = Port::reserve_twice();
-    let other = TcpListener::bind(foreign.address()).unwrap();
-    let fixture = Fixture::with(vec![on(1, &own)]);
-    let errors = fixture.refused(vec![wanted(1, tcp("0.0.0.0", own.number()))]);
-    let (port, text) = (own.number(), "Address already in use (os error 98)");
-    let advice = format!("if that is 127.0.0.1:{port} of this process, close it in a change of its own first");
-    assert_eq!(errors, format!("pool pool1: cannot listen on 0.0.0.0:{port}: {text}; {advice}"));
-    nobody_else_may_bind(local(&own));
-    assert_eq!(pool_of(connect(&own)), 1);
-    drop(other);
-}
-
-#[test]
-fn two_pools_cannot_take_over_the_same_clients() {
-    let _process = PROCESS.read();
-    let port = Port::reserve();
-    let fixture = Fixture::with(vec![on(1, &port)]);
-    let errors = fixture.refused(vec![wanted(1, tcp("0.0.0.0", port.number())), wanted(2, tcp("::", port.number()))]);
-    let expected = format!("pool pool2: cannot listen on [::]:{}: Address already in use (os error 98)", port.number());
-    assert_eq!(errors, expected);
-    assert_eq!(pool_of(connect(&port)), 1);
-}
-
 #[test]
 fn a_listener_that_cannot_accept_any_more_is_opened_again_by_the_next_change() {
     let _process = PROCESS.read();
@@ -454,97 +363,9 @@ fn a_listener_that_cannot_accept_any_more_is_opened_again_by_the_next_change() {
 }
 
 #[test]
-fn a_unix_socket_is_there_as_long_as_it_is_wanted() {
-    let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s");
-    let mut fixture = Fixture::with(vec![wanted(1, unix(&path))]);
-    assert_eq!(pool_of(connect_unix(&path)), 1);
-    fixture.change(vec![wanted(2, unix(&path))]);
-    assert_eq!(pool_of(connect_unix(&path)), 2);
-    let stalled = fixture.stall();
-    let waiting = connect_unix(&path);
-    fixture.change(Vec::new());
-    assert!(!path.exists());
-    drop(stalled);
-    assert_eq!(pool_of(waiting), 2);
-}
-
-#[test]
-fn permissions_follow_the_configuration() {
-    let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s");
-    let with = |mode| vec![wanted(1, ListenAddress::Unix { path: path.clone(), mode })];
-    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-    let mut fixture = Fixture::with(with(None));
-    let usual = mode();
-    fixture.change(with(Some(0o660)));
-    assert_eq!(mode(), 0o660);
-    // What an operator has set by hand stays until the configuration says something new.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o611)).unwrap();
-    fixture.change(with(Some(0o660)));
-    assert_eq!(mode(), 0o611);
-    fixture.change(with(Some(0o777)));
-    assert_eq!(mode(), 0o777);
-    fixture.change(with(None));
-    assert_eq!(mode(), usual);
-    fixture.change(Vec::new());
-    fixture.change(with(Some(0o666)));
-    assert_eq!(mode(), 0o666);
-}
-
-#[test]
-fn only_socket_files_that_nobody_uses_are_replaced() {
-    let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s");
-    let other = UnixListener::bind(&path).unwrap();
-    let mut fixture = Fixture::new();
-    let errors = fixture.refused(vec![wanted(1, unix(&path))]);
-    let text = "another process accepts clients there";
-    assert_eq!(errors, format!("pool pool1: cannot listen on {}: {text}", path.display()));
-    // That its queue is full makes no difference.
-    socket2::SockRef::from(&other).listen(1).unwrap();
-    let waiting: Vec<_> = std::iter::from_fn(|| connect_now(&path)).collect();
-    assert!(fixture.refused(vec![wanted(1, unix(&path))]).ends_with(text));
-    drop((other, waiting));
-    assert!(fs::metadata(&path).unwrap().file_type().is_socket());
-    fixture.change(vec![wanted(1, unix(&path))]);
-    assert_eq!(pool_of(connect_unix(&path)), 1);
-}
-
-/// `None`: the queue is full.
-fn connect_now(path: &Path) -> Option<socket2::Socket> {
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket.connect(&socket2::SockAddr::unix(path).unwrap()).ok().map(|()| socket)
-}
-
-#[test]
-fn a_socket_file_that_was_removed_comes_back_and_one_of_another_process_stays() {
-    let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("s");
-    let mut fixture = Fixture::with(vec![wanted(1, unix(&path))]);
-    fs::remove_file(&path).unwrap();
-    assert_eq!(fixture.listeners.sockets().unwrap().len(), 0);
-    fixture.change(vec![wanted(1, unix(&path))]);
-    assert_eq!(pool_of(connect_unix(&path)), 1);
-    assert_eq!(fixture.listeners.sockets().unwrap().len(), 1);
-    // Somebody else takes the path.
-    fs::remove_file(&path).unwrap();
-    let other = UnixListener::bind(&path).unwrap();
-    assert!(fixture.refused(vec![wanted(1, unix(&path))]).ends_with("another process accepts clients there"));
-    fixture.listeners.stop(false);
-    let _reached = connect_unix(&path);
-    assert!(other.accept().is_ok());
-}
-
-#[test]
 fn the_next_process_goes_on_with_the_same_sockets() {
     let _process = PROCESS.read();
-    let (folder, port, unwanted) = (tempfile::tempdir().unwrap(), Port::reserve(), Port::reserve());
+    let (folder, port, unwanted) = (support::folder(), Port::reserve(), Port::reserve());
     let path = folder.path().join("s");
     let both = |pool| vec![on(pool, &port), wanted(pool + 1, unix(&path))];
     let mut first = Fixture::with([both(1), vec![on(9, &unwanted)]].concat());
@@ -602,7 +423,7 @@ fn what_is_handed_over_and_does_not_listen_is_not_used() {
 #[test]
 fn clients_that_keep_coming_are_never_refused_while_the_pools_change() {
     let _process = PROCESS.read();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let (ports, path) = ([Port::reserve(), Port::reserve()], folder.path().join("s"));
     let all = |round: u64| {
         let mode = Some(if round.is_multiple_of(3) { 0o666 } else { 0o660 });
@@ -624,7 +445,7 @@ fn clients_that_keep_coming_are_never_refused_while_the_pools_change() {
 #[test]
 fn a_thousand_changes_leave_no_descriptor_behind() {
     let _process = PROCESS.write();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = support::folder();
     let ports: Vec<_> = (0..4).map(|_| Port::reserve()).collect();
     let mut random = 12345_u32;
     let mut next = move |below: u32| {

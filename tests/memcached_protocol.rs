@@ -32,7 +32,7 @@ struct Memcached {
 
 impl Memcached {
     fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory");
         let socket = directory.path().join("memcached.sock");
         let mut command = Command::new("memcached");
         command.args(["-U", "0", "-m", "64", "-t", "1", "-s"]).arg(&socket);

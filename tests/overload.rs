@@ -4,17 +4,23 @@
 
 mod support;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bystanders::{Bystanders, Watched, once_in_three};
 use support::client::{Address, resp};
 use support::fake::Talk;
 use support::fleet::Dialect::{self, Memcached, Redis};
 use support::watch::{descriptors, limit_descriptors, memory, peak_memory, processor_time};
 use support::{Client, Fake, Outrigger, Pool, Server, eventually};
+
+#[path = "overload/bystanders.rs"]
+mod bystanders;
+#[path = "overload/extremes.rs"]
+mod extremes;
 
 const MIB: usize = 1 << 20;
 /// What a process may take beyond what it counts: buffers that grow by doubling, the allocator's slack.
@@ -70,59 +76,6 @@ fn hello(dialect: Dialect) -> (Vec<u8>, String) {
     }
 }
 
-/// Clients that read what they ask for, with small values, one request at a time; each checks every reply and how long
-/// it took.
-struct Bystanders {
-    stop: std::sync::Arc<AtomicBool>,
-    clients: Vec<thread::JoinHandle<Vec<Duration>>>,
-}
-
-impl Bystanders {
-    fn start(count: usize, dialect: Dialect, address: &Address) -> Self {
-        let stop = std::sync::Arc::new(AtomicBool::new(false));
-        let start = |number: usize| {
-            let (stop, mut client) = (stop.clone(), address.connect().unwrap());
-            thread::spawn(move || {
-                let mut took = Vec::new();
-                for round in 0.. {
-                    let (key, value) = (format!("bystander{number}"), format!("{number}:{round}"));
-                    let asked = Instant::now();
-                    client.exchange(set(dialect, &key, &value), stored(dialect));
-                    client.exchange(get(dialect, &key), found(dialect, &key, &value));
-                    took.push(asked.elapsed() / 2);
-                    if stop.load(SeqCst) {
-                        break;
-                    }
-                    thread::park_timeout(Duration::from_millis(1));
-                }
-                took
-            })
-        };
-        Self { clients: (0..count).map(start).collect(), stop }
-    }
-
-    /// Ends them; how long 99 of 100 requests took at the most.
-    fn p99(self) -> Duration {
-        self.stop.store(true, SeqCst);
-        let mut all: Vec<Duration> = self.clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
-        all.sort();
-        assert!(all.len() >= 100, "{} requests are too few", all.len());
-        all[all.len() * 99 / 100]
-    }
-
-    /// The p99 of some seconds without a cause for more.
-    fn usual(dialect: Dialect, address: &Address) -> Duration {
-        let bystanders = Self::start(4, dialect, address);
-        thread::sleep(Duration::from_millis(1500));
-        bystanders.p99()
-    }
-
-    fn unharmed(self, usual: Duration) {
-        let p99 = self.p99();
-        assert!(p99 <= usual * 10 + Duration::from_millis(20), "p99 {p99:?}, usually {usual:?}");
-    }
-}
-
 fn counter(proxy: &Outrigger, name: &str) -> u64 {
     proxy.stats()["pool"][name].as_u64().unwrap()
 }
@@ -154,21 +107,34 @@ fn store_large(proxy: &Outrigger, dialect: Dialect, bytes: usize) -> String {
     value
 }
 
-/// `budget`: what the file allows the process to hold.
 fn never_read(dialect: Dialect, readers: usize, seconds: u64) {
+    once_in_three(|| never_read_once(dialect, readers, seconds));
+}
+
+/// Whether the others noticed.
+fn never_read_once(dialect: Dialect, readers: usize, seconds: u64) -> Result<(), String> {
+    /// What the process may hold if the file does not say otherwise.
     const BUDGET: u64 = 256 << 20;
-    let (_server, proxy) = need!(one(dialect, "", &[]));
+    let Some((server, proxy)) = one(dialect, "", &[]) else { return Ok(()) };
     store_large(&proxy, dialect, MIB);
     let usual = Bystanders::usual(dialect, &proxy.address_of(0));
     let before = memory(proxy.pid());
     let bystanders = Bystanders::start(4, dialect, &proxy.address_of(0));
     let slow = slow_readers(&proxy, dialect, readers, 400);
     eventually("what cannot be sent to be held", || (buffered(&proxy) > 8 << 20).then_some(()));
+    // What was asked for before anybody could know that it is not read still comes, and others wait for it in their turn.
+    eventually("no more to come", || {
+        let held = buffered(&proxy);
+        thread::sleep(Duration::from_millis(200));
+        (buffered(&proxy).abs_diff(held) < MIB as u64).then_some(())
+    });
+    bystanders.p99();
+    let watched = Watched::start(usual, dialect, &proxy, &server);
     thread::sleep(Duration::from_secs(seconds));
     let (held, peak) = (buffered(&proxy), peak_memory(proxy.pid()));
     println!("{dialect:?}: {before} bytes before, peak {peak}, {held} held");
     assert!(peak < before + BUDGET + SLACK, "{before} bytes before, {peak} at the peak, {held} held");
-    bystanders.unharmed(usual);
+    let judged = watched.judge();
     drop(slow);
     eventually("nothing to be held", || (buffered(&proxy) == 0).then_some(()));
     let gone = Instant::now();
@@ -179,6 +145,7 @@ fn never_read(dialect: Dialect, readers: usize, seconds: u64) {
         client.exchange(set(dialect, "some", "value"), stored(dialect));
     }
     assert_eq!([counter(&proxy, "client_refused_overload"), counter(&proxy, "client_cut_overload")], [0, 0]);
+    judged
 }
 
 #[test]
@@ -405,144 +372,30 @@ fn a_proxy_with_nothing_to_do_sleeps() {
 }
 
 #[test]
-fn an_announced_gigabyte_claims_no_memory() {
-    for (dialect, announced) in [
-        (Redis, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000000\r\nx"),
-        (Redis, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\nx"),
-        (Redis, "*1000000\r\n$3\r\nSET\r\n"),
-        (Memcached, "set k 0 0 1000000000\r\nx"),
-        (Memcached, "set k 0 0 500000000\r\nx"),
-    ] {
-        let (_server, proxy) = need!(one(dialect, "", &[]));
-        let mut other = proxy.client();
-        other.exchange(set(dialect, "a", "1"), stored(dialect));
-        let before = memory(proxy.pid());
-        let clients: Vec<Client> = (0..100)
-            .map(|_| {
-                let mut client = proxy.client();
-                client.send(announced);
-                client.send("y".repeat(100));
-                client
-            })
-            .collect();
-        other.exchange(get(dialect, "a"), found(dialect, "a", "1"));
-        let peak = peak_memory(proxy.pid());
-        assert!(peak < before + (32 << 20), "{announced}: {before} bytes before, {peak} at the peak");
-        assert!(buffered(&proxy) < 1 << 20);
-        drop(clients);
-    }
-    // A server may announce as much.
-    let server = Fake::start(|_, talk| {
-        while talk.request().is_some() {
-            talk.say("$1000000000\r\nx");
-        }
-    });
-    let pool = Pool::new("pool", "redis", &[server.entry()]).set("timeout: 300ms");
-    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
-    proxy.announce("no reply in time");
-    proxy.announce("connection lost");
-    let before = memory(proxy.pid());
-    assert!(proxy.client().ask("GET a").starts_with("-ERR "));
-    assert!(peak_memory(proxy.pid()) < before + (32 << 20));
-}
-
-#[test]
-fn a_hundred_thousand_levels_of_nesting_are_refused_from_either_side() {
-    let nested = "*1\r\n".repeat(100_000);
-    let server = {
-        let nested = nested.clone();
-        Fake::start(move |_, talk| {
-            while let Some(request) = talk.request() {
-                talk.say(if request == "GET deep" { nested.as_str() } else { "$1\r\n1\r\n" });
-            }
-        })
-    };
-    let pool = Pool::new("pool", "redis", &[server.entry()]).set("timeout: 5s");
-    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
-    proxy.announce("connection lost");
-    let mut other = proxy.client();
-    let mut client = proxy.client();
-    client.send_aside(nested.into_bytes());
-    let rest = client.rest();
-    assert!(rest.starts_with("-ERR Protocol error: expected '$'") || rest.is_empty(), "{rest}");
-    assert_eq!(other.ask("GET a"), "\"1\"");
-    let deep = other.ask("GET deep");
-    assert!(deep.starts_with("-ERR Invalid reply: "), "{deep}");
-    eventually("the server to be asked again", || (other.ask("GET a") == "\"1\"").then_some(()));
-}
-
-fn pipeline(dialect: Dialect, requests: usize) {
-    let (_server, proxy) = need!(one(dialect, "", &[]));
-    let mut client = proxy.client();
-    client.exchange(set(dialect, "k", "value"), stored(dialect));
-    let before = memory(proxy.pid());
-    client.send_aside(get(dialect, "k").repeat(requests));
-    let reply = found(dialect, "k", "value");
-    for _ in 0..requests {
-        client.expect(&reply);
-    }
-    let peak = peak_memory(proxy.pid());
-    println!("{dialect:?}: {before} bytes before, {peak} at the peak");
-    assert!(peak < before + (32 << 20), "{before} bytes before, {peak} at the peak");
-}
-
-#[test]
-fn a_long_pipeline_is_answered_whole_in_bounded_memory() {
-    pipeline(Redis, 100_000);
-    pipeline(Memcached, 100_000);
-}
-
-#[test]
-#[ignore = "a minute"]
-fn chaos_a_pipeline_of_a_million_commands() {
-    pipeline(Redis, 1_000_000);
-    pipeline(Memcached, 1_000_000);
-}
-
-#[test]
-fn connections_that_come_and_go_leave_nothing_behind() {
-    let (_server, proxy) = need!(one(Redis, "", &[]));
-    let mut client = proxy.client();
-    assert_eq!(client.ask("SET a 1"), "+OK");
-    let clients = || counter(&proxy, "client_connections");
-    eventually("the first ones to be gone", || (clients() == 1).then_some(()));
-    let (files, before) = (descriptors(proxy.pid()), memory(proxy.pid()));
-    for round in 0..20 {
-        let mut crowd: Vec<Client> = (0..500).map(|_| proxy.client()).collect();
-        // Some say nothing, some half a request, some a whole one.
-        crowd.iter_mut().skip(round % 3).step_by(3).for_each(|client| client.send("*2\r\n$3\r\nGET\r\n"));
-        crowd.iter_mut().skip(round % 2).step_by(2).for_each(|client| client.send("$1\r\na\r\n"));
-    }
-    eventually("all of them to be gone", || (clients() == 1).then_some(()));
-    // The other worker may have connected to the server meanwhile, and the statistics are asked for.
-    eventually("their descriptors to be closed", || (descriptors(proxy.pid()) <= files + 2).then_some(()));
-    assert_eq!(client.ask("GET a"), "\"1\"");
-    let after = memory(proxy.pid());
-    assert!(after < before + (32 << 20), "{before} bytes before, {after} after");
-    assert_eq!(buffered(&proxy), 0);
-}
-
-#[test]
 fn half_requests_of_hundreds_of_clients_hold_nobody_up() {
-    for dialect in [Redis, Memcached] {
-        let (_server, proxy) = need!(one(dialect, "", &[]));
-        let usual = Bystanders::usual(dialect, &proxy.address_of(0));
-        let (start, rest) = match dialect {
-            Redis => ("*2\r\n$3\r\nGET\r\n$9\r\nnobod", "y-at\r\n"),
-            Memcached => ("get nobod", "y-at\r\n"),
-        };
-        let mut crowd: Vec<Client> = (0..400).map(|_| proxy.client()).collect();
-        crowd.iter_mut().for_each(|client| client.send(&start[..start.len() - 5]));
-        let bystanders = Bystanders::start(4, dialect, &proxy.address_of(0));
-        // A byte now and then.
-        for at in start.len() - 5..start.len() {
-            crowd.iter_mut().for_each(|client| client.send(&start[at..=at]));
-            thread::sleep(Duration::from_millis(200));
-        }
-        bystanders.unharmed(usual);
-        let miss = if dialect == Redis { "$-1\r\n" } else { "END\r\n" };
-        crowd.iter_mut().for_each(|client| client.exchange(rest, miss));
+    [Redis, Memcached].into_iter().for_each(|dialect| once_in_three(|| half_requests(dialect)));
+}
+
+/// Whether the others noticed.
+fn half_requests(dialect: Dialect) -> Result<(), String> {
+    let Some((server, proxy)) = one(dialect, "", &[]) else { return Ok(()) };
+    let usual = Bystanders::usual(dialect, &proxy.address_of(0));
+    let (start, rest) = match dialect {
+        Redis => ("*2\r\n$3\r\nGET\r\n$9\r\nnobod", "y-at\r\n"),
+        Memcached => ("get nobod", "y-at\r\n"),
+    };
+    let mut crowd: Vec<Client> = (0..400).map(|_| proxy.client()).collect();
+    crowd.iter_mut().for_each(|client| client.send(&start[..start.len() - 5]));
+    let watched = Watched::start(usual, dialect, &proxy, &server);
+    // A byte now and then.
+    for at in start.len() - 5..start.len() {
+        crowd.iter_mut().for_each(|client| client.send(&start[at..=at]));
+        thread::sleep(Duration::from_millis(200));
     }
+    let judged = watched.judge();
+    let miss = if dialect == Redis { "$-1\r\n" } else { "END\r\n" };
+    crowd.iter_mut().for_each(|client| client.exchange(rest, miss));
+    judged
 }
 
 #[test]

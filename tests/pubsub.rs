@@ -6,6 +6,7 @@ mod support;
 mod pubsub {
     pub mod changes;
     pub mod crowd;
+    pub mod owed;
 }
 
 use std::time::{Duration, Instant};

@@ -16,6 +16,8 @@ use proptest::prelude::*;
 
 #[path = "redis_protocol/acl.rs"]
 mod acl;
+#[path = "redis_protocol/cli.rs"]
+mod cli;
 #[path = "redis_protocol/getkeys.rs"]
 mod getkeys;
 #[path = "redis_protocol/live.rs"]

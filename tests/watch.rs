@@ -40,7 +40,7 @@ async fn watch(file: &Path) -> Watch {
 
 /// A folder with one configuration, `x.yml`, that says `0`.
 fn folder() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = folder.path().join("x.yml");
     fs::write(&file, "0").unwrap();
     (folder, file)
@@ -70,7 +70,7 @@ fn replace(file: &Path, content: &str) {
 
 #[test]
 fn every_swap_of_a_config_map_is_noticed() {
-    let mount = tempfile::tempdir().unwrap();
+    let mount = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = mount.path().join("x.yml");
     swap(mount.path(), 0);
     run(async {
@@ -86,7 +86,7 @@ fn every_swap_of_a_config_map_is_noticed() {
 
 #[test]
 fn many_swaps_at_once_are_one_change() {
-    let mount = tempfile::tempdir().unwrap();
+    let mount = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     swap(mount.path(), 0);
     run(async {
         let mut watch = watch(&mount.path().join("x.yml")).await;
@@ -158,7 +158,7 @@ fn other_files_in_the_folder_are_not_noticed() {
 
 #[test]
 fn a_folder_that_is_made_anew_is_followed() {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (conf, file) = (root.path().join("a/conf"), root.path().join("a/conf/x.yml"));
     let make = |content: &str| {
         fs::create_dir_all(&conf).unwrap();
@@ -190,7 +190,7 @@ fn a_folder_that_is_made_anew_is_followed() {
 
 #[test]
 fn a_release_that_a_link_points_to_is_followed() {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let at = |name: &str| root.path().join(name);
     for release in ["1", "2"] {
         fs::create_dir_all(at("releases").join(release)).unwrap();
@@ -282,7 +282,7 @@ fn is_over(error: std::sync::mpsc::RecvTimeoutError) -> bool {
 /// Whatever happens while the watch looks: the last content is read without the regular look.
 #[test]
 fn nothing_is_missed_while_files_links_and_folders_change_at_once() {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let at = |name: &str| root.path().join(name);
     let file = at("conf/x.yml");
     swap_folder(root.path(), 0);

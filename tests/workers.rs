@@ -32,7 +32,7 @@ struct Stage {
 impl Stage {
     /// The pools as in the file, where `DIR` stands for a folder for sockets.
     fn start(text: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let names = Names::new(Arc::new(|_| ()), None);
         let ground = Ground::new(names, LocalServers::new(), Arc::default(), Arc::new(|| ()), 1);
         let settings = Arc::new(read(text, &directory));

@@ -15,6 +15,8 @@ mod queues;
 mod replay;
 mod scripts;
 mod signs;
+#[cfg(test)]
+pub mod testing;
 mod wire;
 
 use std::path::PathBuf;

@@ -14,6 +14,8 @@ mod outbound;
 mod pacer;
 mod pass;
 mod stream;
+#[cfg(test)]
+pub mod testing;
 mod ticker;
 
 pub use budget::{Budget, Held, Level};

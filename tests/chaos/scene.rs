@@ -117,7 +117,8 @@ const ANNOUNCED: [&str; 7] = [
 ];
 
 /// Plays a scenario on a fresh scene; in the long form three times. What depends on time may be spoilt by a busy machine and is
-/// played again: it must hold once in three times, those not counted in which the machine itself is seen to have stood still.
+/// played again: it must hold once in three times, those not counted in which the machine itself is seen to have stood still,
+/// of which there may be some.
 pub fn play(name: &str, front: Front, lines: &[&str], act: impl Fn(&mut Scene) -> Run) {
     let _alone = alone();
     for _ in 0..if is_long() { 3 } else { 1 } {
@@ -179,7 +180,8 @@ impl Scene {
             Fleet::launch(&crews, *dialect, &self.proxy.address_of(pool), longest, homes)
         };
         let fleets = [launch(0), launch(1)];
-        let controls: Vec<Control> = self.sides.iter().map(Control::start).collect();
+        let controls: Vec<Control> = self.sides.iter().map(Control::past).collect();
+        let doors = [0, 1].map(|pool| Control::of(self.sides[pool].dialect, &self.proxy.address_of(pool)));
         pass(times.before / 4);
         let begun = Instant::now();
         pass(times.before);
@@ -199,9 +201,14 @@ impl Scene {
         calm(&fleets, readmitted.map_or(mended, |after| mended + after));
         let usage = (usage, Usage::settled(&self.proxy, usage));
         let controls = controls.into_iter().flat_map(Control::stop).collect();
+        let doors = doors.into_iter().flat_map(Control::stop).collect();
         let seen: Vec<Seen> = fleets.map(Fleet::land).into();
+        let log = self.proxy.log();
+        let mut ejected = log.lines().filter(|line| line.contains("server ejected"));
+        let others_ejected = ejected.any(|line| !line.contains("server=\"s0\""));
         let told = seen.into_iter().zip(["r", "m"]).map(|(seen, pool)| Told { pool, seen }).collect();
-        Run { told, controls, begun, broken, mending, mended, readmitted, usage, doubts: RefCell::default() }
+        let doubts = RefCell::default();
+        Run { told, controls, doors, begun, broken, mending, mended, readmitted, usage, others_ejected, doubts }
     }
 
     /// From the repair until s0 of both pools has all of its keys again.

@@ -42,7 +42,7 @@ impl Prometheus {
     /// Scrapes these four times a second, as the job `outrigger`, and evaluates the rules.
     pub fn start(targets: &[SocketAddr]) -> Option<Self> {
         let program = program("prometheus")?;
-        let own = tempfile::tempdir().unwrap();
+        let own = crate::support::folder();
         let rules = ["recording.yml", "alerts.yml"].map(|file| folder().join(file).display().to_string());
         let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
         let configuration = format!(

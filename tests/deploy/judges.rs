@@ -30,7 +30,7 @@ fn changed(text: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn kubernetes_takes_the_manifests() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let judge = |file: &Path| {
         let mut python = python_with("kubernetes_validate")?;
         Some(python.args(["-m", "kubernetes_validate", "--strict"]).arg(file).output().unwrap())
@@ -70,7 +70,7 @@ fn compose_takes_the_compose_file() {
 #[test]
 fn prometheus_takes_the_jobs() {
     let promtool = need!(program("promtool"));
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let token = folder.path().join("token");
     fs::write(&token, "a token").unwrap();
     let judge = |text: &str| {
@@ -98,7 +98,7 @@ fn systemd_takes_the_unit() {
         // Not where systemd is not, which is where most containers are.
         return say_skipped("no systemd-analyze");
     };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let unit = changed(&read("deploy/outrigger.service"), "/usr/bin/outrigger", env!("CARGO_BIN_EXE_outrigger"));
     let judge = |text: &str| {
         let file = folder.path().join("outrigger.service");

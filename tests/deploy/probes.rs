@@ -43,7 +43,7 @@ fn get(admin: &Port, path: &str, token: Option<&str>) -> String {
 
 #[test]
 fn what_asks_the_sidecar_gets_its_answer() {
-    let (admin, folder) = (Port::reserve(), tempfile::tempdir().unwrap());
+    let (admin, folder) = (Port::reserve(), crate::support::folder());
     let (proxy, _servers) = need!(start(&admin, folder.path()));
     assert_eq!(proxy.client().ask("SET greeting hello"), "+OK");
     let container = sidecar();

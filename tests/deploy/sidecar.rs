@@ -23,7 +23,7 @@ fn admin_port() -> u16 {
 
 #[test]
 fn the_configurations_are_valid_and_without_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let compose = super::files::root().join("deploy/compose/outrigger/outrigger.yml");
     for file in [mounted(folder.path()), compose] {
         let output = Command::new(env!("CARGO_BIN_EXE_outrigger")).arg("check").arg(&file).output().unwrap();
@@ -116,7 +116,7 @@ fn mebibytes(value: &Value) -> u64 {
 
 #[test]
 fn there_is_room_and_time_for_what_the_configuration_allows() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let settings = config::load_file(&mounted(folder.path())).expect("a configuration").settings;
     let (pod, container) = (pod(), sidecar());
     let limit = mebibytes(&container["resources"]["limits"]["memory"]) << 20;

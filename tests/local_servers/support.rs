@@ -92,7 +92,7 @@ impl RealServer {
     }
 
     fn start(program: &str, arguments: &[&str]) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let socket = directory.path().join("s");
         let spawned = Command::new(program)
             .args(arguments)

@@ -104,7 +104,7 @@ fn the_queries_are_about_metrics_that_exist_and_can_be_read() {
         QUERIES.iter().enumerate().fold("groups:\n- name: all\n  rules:\n".to_owned(), |text, (n, (_, query))| {
             text + &format!("  - record: q{n}\n    expr: {}\n", serde_json::to_string(query).unwrap())
         });
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     fs::write(file.path(), rules).unwrap();
     let checked = Command::new(promtool).args(["check", "rules"]).arg(file.path()).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));

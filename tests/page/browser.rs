@@ -39,7 +39,7 @@ pub struct Browser {
 impl Browser {
     pub fn start() -> Option<Self> {
         let (driver, chromium) = (program("chromedriver")?, program("chromium")?);
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::support::folder();
         let output = folder.path().join("log");
         let process = Process::start(&driver, &["--port=0"], folder.path(), &output);
         let driver = eventually("chromedriver", || {

@@ -1,7 +1,7 @@
 //! None of one client's requests overtakes another, whatever changes under them.
 
 use std::sync::Mutex;
-use std::thread;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::endings::change;
@@ -11,21 +11,26 @@ use crate::support::{Fake, Outrigger, Pool, eventually};
 #[test]
 fn what_follows_a_quiet_write_does_not_overtake_it() {
     let held = Mutex::new(None::<String>);
-    // Slow with what it has to store.
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    // It stores when it is told to. Other connections are served meanwhile.
     let server = Fake::start(move |_, talk| {
         while let Some(line) = talk.line() {
             if line.starts_with("set ") {
                 let value = talk.line();
-                thread::sleep(Duration::from_millis(500));
+                wait.lock().unwrap().recv().unwrap();
                 *held.lock().unwrap() = value;
                 talk.say("STORED\r\n");
+            } else if line.contains("other") {
+                talk.say("END\r\n");
             } else {
                 let value = held.lock().unwrap().clone();
                 talk.say(value.map_or("END\r\n".to_owned(), |value| format!("VALUE k 0 1\r\n{value}\r\nEND\r\n")));
             }
         }
     });
-    let proxy = Outrigger::start_with("workers: 1", [Pool::new("cache", "memcached", &[server.entry()])]);
+    let pool = Pool::new("cache", "memcached", &[server.entry()]).set("timeout: 15s");
+    let proxy = Outrigger::start_with("workers: 1", [pool]);
     // Of two clients one has another connection afterwards.
     let mut clients = [proxy.client(), proxy.client()];
     for (count, client) in clients.iter_mut().enumerate() {
@@ -38,6 +43,17 @@ fn what_follows_a_quiet_write_does_not_overtake_it() {
     for client in &mut clients {
         client.send("get k\r\n");
     }
+    // What one asks who comes later is answered by the new connection: the others' requests would have been as well.
+    let mut later = Vec::new();
+    eventually("an answer past the writes", || {
+        let mut client = proxy.client();
+        client.patience(Duration::from_millis(200));
+        client.send("get other\r\n");
+        let answered = client.try_memcached_reply().is_ok();
+        later.push(client);
+        answered.then_some(())
+    });
+    clients.iter().for_each(|_| go.send(()).unwrap());
     for (count, client) in clients.iter_mut().enumerate() {
         let reply = client.memcached_reply();
         assert!(["VALUE k 0 1|0|END", "VALUE k 0 1|1|END"].contains(&&reply[..]), "client {count}: {reply}");

@@ -83,7 +83,7 @@ fn first() -> Conf {
 impl Scene {
     /// `None`: a server is not installed.
     pub fn set() -> Option<Self> {
-        let sockets = tempfile::tempdir().unwrap();
+        let sockets = crate::support::folder();
         let ports: Vec<Port> = (0..PORTS).map(|_| Port::reserve()).collect();
         let unix = (0..UNIX).map(|number| Address::Unix(sockets.path().join(format!("s{number}"))));
         let addresses = ports.iter().map(|port| Address::Tcp(port.address())).chain(unix).collect();

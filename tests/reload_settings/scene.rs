@@ -28,9 +28,9 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || holds().then_some(()));
 }
 
-/// One in-process server.
+/// One in-process server, which has time for large requests on a busy machine.
 pub fn local() -> Pool {
-    Pool::new("cache", "redis", &["local one".to_owned()])
+    Pool::new("cache", "redis", &["local one".to_owned()]).set("timeout: 15s")
 }
 
 /// One server at this address.

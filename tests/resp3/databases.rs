@@ -134,7 +134,7 @@ fn a_database_that_a_server_has_not_is_no_failure_of_the_server() {
 #[test]
 fn the_file_says_which_databases_there_are() {
     let at = |lines: &str| {
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         std::fs::write(file.path(), format!("pools:\n{lines}")).unwrap();
         let checked =
             std::process::Command::new(support::proxy::PROGRAM).arg("-t").arg("-c").arg(file.path()).output().unwrap();

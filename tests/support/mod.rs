@@ -24,7 +24,7 @@ pub use ensemble::Ensemble;
 pub use fake::{Fake, Talk};
 pub use http::Response;
 pub use moody::{Mood, Moody};
-pub use process::{PATIENCE, Port, eventually};
+pub use process::{PATIENCE, Port, eventually, folder};
 pub use proxy::{How, Outrigger, Pool};
 pub use relay::{Bound, Relay, Trouble};
 pub use servers::Server;

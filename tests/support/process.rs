@@ -16,6 +16,7 @@ use rustix::process::{
     waitpid,
 };
 use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
 
 /// Nothing here takes longer, unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,6 +31,14 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A new folder below the build's own, so that not even a test that is killed leaves anything elsewhere; removed when dropped.
+pub fn folder() -> TempDir {
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // There must be room for the path of a socket in it, which is 107 bytes long at the most.
+    let place = if all.as_os_str().len() <= 60 { all } else { Path::new("/tmp") };
+    tempfile::tempdir_in(place).unwrap()
 }
 
 /// A program's path. `None`, with a message, where it is not installed; in CI that is a failure.
@@ -130,9 +139,13 @@ impl Process {
         Self::launch(command, folder, output)
     }
 
-    /// The same, with whatever else was said about it.
+    /// The same, with whatever else was said about it. What it leaves if it is killed goes with its folder.
     pub fn launch(mut command: Command, folder: &Path, output: &Path) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(output).unwrap();
+        command.env_remove("XDG_RUNTIME_DIR");
+        if !command.get_envs().any(|(name, _)| name == "TMPDIR") {
+            command.env("TMPDIR", folder);
+        }
         command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let name = command.get_program().display().to_string();
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));

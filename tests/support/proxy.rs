@@ -126,7 +126,7 @@ impl Outrigger {
     pub fn start_text(how: How, text: impl FnOnce(&str) -> String, listens: Vec<Address>) -> Self {
         let pools: Vec<Pool> =
             listens.into_iter().map(|listens| Pool { text: String::new(), listens, _port: None }).collect();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = super::folder();
         let (stats, admin_port) = (Port::reserve(), Port::reserve());
         let admin = how.admin.unwrap_or(Address::Tcp(admin_port.address()));
         let file = folder.path().join("outrigger.yml");

@@ -96,7 +96,7 @@ impl Server {
     }
 
     fn start_program(program: PathBuf, arguments: &[&[&str]], port: Option<Port>, unix: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = super::folder();
         let mut arguments: Vec<String> = arguments.concat().into_iter().map(str::to_owned).collect();
         let address = match &port {
             Some(port) => Address::Tcp(port.address()),
@@ -181,7 +181,7 @@ impl Nutcracker {
     pub fn start(lines: &[&str], servers: &[Server]) -> Option<Self> {
         let program = program("nutcracker")?;
         let (port, stats) = (Port::reserve(), Port::reserve());
-        let folder = tempfile::tempdir().unwrap();
+        let folder = super::folder();
         let file = folder.path().join("nutcracker.yml");
         let mut text = format!("pool:\n  listen: {}\n", port.address());
         lines.iter().for_each(|line| text += &format!("  {line}\n"));

@@ -65,7 +65,7 @@ fn counted_once(seen: &Seen, dialect: Dialect, proxy: &Outrigger) {
 /// As many upgrades as that, each as soon as the one before is over.
 fn upgrades(count: usize, clients: usize, callers: usize) {
     let (redis, memcached) = (need!(Server::three(Server::redis)), need!(Server::three(Server::memcached)));
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let pid_file = folder.path().join("pid");
     let how = How { arguments: vec!["-p".into(), pid_file.display().to_string()], ..How::default() };
     // The machine has others to serve as well: it may stall.

@@ -262,7 +262,7 @@ fn clients_that_were_connected_but_not_let_in_yet_are_served() {
 #[test]
 fn a_unix_socket_goes_along_with_its_clients_and_its_file() {
     let server = need!(Server::redis());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let path = folder.path().join("proxy.sock");
     let pool = Pool::at("r", "redis", &[server.entry()], Address::Unix(path.clone())).set("timeout: 15s");
     let mut proxy = Outrigger::start([pool]);

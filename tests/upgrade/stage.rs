@@ -103,7 +103,7 @@ pub struct Installed {
 impl Installed {
     /// The proxy as it was built.
     pub fn new() -> Self {
-        let installed = Self { folder: tempfile::tempdir().unwrap() };
+        let installed = Self { folder: crate::support::folder() };
         installed.install_the_proxy();
         installed
     }

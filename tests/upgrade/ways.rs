@@ -198,7 +198,7 @@ struct Background {
 impl Background {
     fn start(text: &str) -> Self {
         Process::inherit();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::support::folder();
         std::fs::write(folder.path().join("outrigger.yml"), text).unwrap();
         let mut command = Command::new(PROGRAM);
         command.args(["-c", "outrigger.yml", "-d", "-p", "pid", "-o", "log"]).current_dir(folder.path());
@@ -260,7 +260,7 @@ fn a_process_in_the_background_is_replaced_by_another_in_the_background() {
 #[test]
 fn the_service_manager_is_told_who_the_service_is() {
     let server = echo();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::support::folder();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();

@@ -1,42 +1,23 @@
 //! A connection on a runtime like a worker's, over real sockets, with the test as its server and as its sessions.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::backend::{Endpoint, Login};
-use crate::io::{Payload, Ticker};
-use crate::protocol::Limits;
+use crate::backend::testing::{Place, assert_empty, describe};
+use crate::io::Payload;
+use crate::io::testing::{on_worker, watch};
 
 mod changes;
 mod failures;
 mod scripts;
-
-/// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Runs a test as a worker runs its tasks.
-fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
-    let pass = Pass::new();
-    pass.install();
-    let mut builder = Builder::new_current_thread();
-    builder.enable_all().on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
-    let runtime = builder.build_local(LocalOptions::default()).unwrap();
-    let start = Instant::now();
-    runtime.block_on(async { timeout(PATIENCE, test(pass)).await.expect("it hangs") });
-    assert!(start.elapsed() < PATIENCE, "it went on only because the patience ended");
-    drop(runtime);
-    Pass::uninstall();
-}
 
 /// What became of the requests, in the order in which it did.
 #[derive(Default)]
@@ -122,16 +103,13 @@ impl ServerHealth for Health {
 struct Fixture {
     connection: Rc<Connection>,
     asker: Rc<Asker>,
-    listener: UnixListener,
-    _directory: TempDir,
+    place: Place,
 }
 
 impl Fixture {
     fn new(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let listener = UnixListener::bind(&path).unwrap();
-        Self { connection: connection(pass, path, change), asker: Rc::default(), listener, _directory: directory }
+        let place = Place::new();
+        Self { connection: connection(pass, &place.path, change), asker: Rc::default(), place }
     }
 
     fn run(self) -> Self {
@@ -144,52 +122,25 @@ impl Fixture {
     }
 
     async fn accept(&self) -> UnixStream {
-        self.listener.accept().await.unwrap().0
+        self.place.accept().await
     }
 }
 
-fn describe(path: PathBuf) -> Server {
-    Server {
-        pool: "pool".into(),
-        name: "server".into(),
-        endpoint: Endpoint::Unix(path),
-        login: Login::default(),
-        connect_timeout: None,
-        timeout: None,
-        slow_timeout: None,
-        slowlog_threshold: None,
-        max_reconnect_delay: Duration::from_millis(50),
-        failure_replies: vec!["LOADING".into()],
-        limits: Limits::default(),
-        max_requests: 100,
-        max_bytes: 1 << 20,
-    }
-}
-
-fn connection(pass: &Rc<Pass>, path: PathBuf, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
+fn connection(pass: &Rc<Pass>, path: &Path, change: impl FnOnce(&mut Server)) -> Rc<Connection> {
     let mut server = describe(path);
     change(&mut server);
     Connection::new(Arc::new(server), Rc::<Health>::default(), pass.clone(), Records::default())
 }
 
-fn connection_of(pass: &Rc<Pass>, path: PathBuf, health: Rc<Health>) -> Rc<Connection> {
+fn connection_of(pass: &Rc<Pass>, path: &Path, health: Rc<Health>) -> Rc<Connection> {
     Connection::new(Arc::new(describe(path)), health, pass.clone(), Records::default())
 }
 
 /// Drives a connection and watches its deadlines, as a worker does for all of its connections.
 fn run(connection: &Rc<Connection>) {
     spawn_local(connection.clone().run());
-    let connection = connection.clone();
-    spawn_local(async move {
-        let ticker = Rc::new(Ticker::new(Duration::from_millis(2)).unwrap());
-        connection.wire.pass.use_ticker(ticker.clone());
-        loop {
-            ticker.tick().await;
-            if connection.check_deadlines(connection.wire.pass.now()) {
-                ticker.set();
-            }
-        }
-    });
+    let checked = connection.clone();
+    watch(&connection.wire.pass, move |now| checked.check_deadlines(now));
 }
 
 fn send(connection: &Rc<Connection>, asker: &Rc<Asker>, sequence: u64, bytes: &[u8]) {
@@ -365,7 +316,7 @@ fn requests_to_a_dead_server_fail_at_once_and_it_is_tried_now_and_then() {
         let directory = tempfile::tempdir().unwrap();
         let path: &Path = &directory.path().join("s");
         let health = Rc::<Health>::default();
-        let (connection, asker) = (connection_of(&pass, path.into(), health.clone()), Rc::<Asker>::default());
+        let (connection, asker) = (connection_of(&pass, path, health.clone()), Rc::<Asker>::default());
         run(&connection);
         let start = Instant::now();
         for sequence in 0..50 {
@@ -394,7 +345,7 @@ fn requests_wait_for_the_ejection_that_some_more_failures_bring() {
         let directory = tempfile::tempdir().unwrap();
         let health = Rc::new(Health { limit: 4, ..Health::default() });
         let path = directory.path().join("nobody listens");
-        let (connection, asker) = (connection_of(&pass, path, health.clone()), Rc::<Asker>::default());
+        let (connection, asker) = (connection_of(&pass, &path, health.clone()), Rc::<Asker>::default());
         run(&connection);
         for sequence in 0..50 {
             send(&connection, &asker, sequence, b"x");

@@ -1,58 +1,19 @@
 //! Lots on a runtime like a worker's, over real sockets, with the test as servers and tenants.
 
-use std::future::poll_fn;
 use std::path::Path;
-use std::task::Poll;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::*;
-use crate::backend::{Answer, Endpoint, Failure, Login, Requester, Ticket, Wait};
+use crate::backend::testing::describe;
+use crate::backend::{Answer, Failure, Requester, Ticket, Wait};
 use crate::io::Payload;
-use crate::protocol::Limits;
+use crate::io::testing::{next_pass, on_worker, until};
 
 mod walk;
-
-/// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a test as a worker runs its tasks.
-fn on_worker<F: Future>(test: impl FnOnce(Rc<Pass>) -> F) {
-    let pass = Pass::new();
-    pass.install();
-    let mut builder = Builder::new_current_thread();
-    builder.enable_all().on_thread_park(Pass::before_park).on_thread_unpark(Pass::after_park);
-    let runtime = builder.build_local(LocalOptions::default()).unwrap();
-    runtime.block_on(async { timeout(PATIENCE, test(pass)).await.expect("it hangs") });
-    drop(runtime);
-    Pass::uninstall();
-}
-
-/// Waits for the end of the pass: nothing is written before.
-async fn next_pass(pass: &Pass) {
-    let mut asked = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut asked, true) {
-            return Poll::Ready(());
-        }
-        pass.go_on_later(cx.waker());
-        Poll::Pending
-    })
-    .await;
-}
-
-async fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let wait = async {
-        while !there() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("in vain: {what}"));
-}
 
 #[derive(Default)]
 struct Health {
@@ -84,21 +45,14 @@ impl ServerHealth for Health {
     }
 }
 
-fn describe(path: &Path) -> Arc<Server> {
+fn server(path: &Path) -> Arc<Server> {
     Arc::new(Server {
-        pool: "pool".into(),
-        name: "server".into(),
-        endpoint: Endpoint::Unix(path.to_owned()),
-        login: Login::default(),
         connect_timeout: Some(Duration::from_secs(5)),
         timeout: Some(Duration::from_millis(30)),
         slow_timeout: Some(Duration::from_secs(5)),
-        slowlog_threshold: None,
-        max_reconnect_delay: Duration::from_millis(50),
         failure_replies: Vec::new(),
-        limits: Limits::default(),
         max_requests: 1000,
-        max_bytes: 1 << 20,
+        ..describe(path)
     })
 }
 
@@ -130,7 +84,7 @@ impl Echo {
     }
 
     fn terms(&self, health: &Rc<Health>, most: usize, idle: usize) -> Terms {
-        let server = describe(&self.directory.path().join("s"));
+        let server = server(&self.directory.path().join("s"));
         let (usual, facts) = (Variant::default(), Arc::default());
         Terms { server, usual, facts, health: health.clone(), bounds: Bounds { most, idle } }
     }

@@ -2,32 +2,9 @@
 
 use super::*;
 
-/// Another place where the server may be.
-struct Place {
-    listener: UnixListener,
-    path: PathBuf,
-    _directory: TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        Self { listener: UnixListener::bind(&path).unwrap(), path, _directory: directory }
-    }
-
-    async fn accept(&self) -> UnixStream {
-        self.listener.accept().await.unwrap().0
-    }
-}
-
 impl Fixture {
-    fn path(&self) -> PathBuf {
-        self._directory.path().join("s")
-    }
-
     fn move_to(&self, path: &Path, change: impl FnOnce(&mut Server)) -> Rc<Health> {
-        let (mut server, health) = (describe(path.into()), Rc::<Health>::default());
+        let (mut server, health) = (describe(path), Rc::<Health>::default());
         change(&mut server);
         self.connection.update(Arc::new(server), health.clone());
         health
@@ -47,8 +24,7 @@ impl Fixture {
 
     fn assert_at_rest(&self) {
         let cells = &self.connection.wire.cells;
-        let queues = [&cells.in_queue, &cells.in_queue_bytes, &cells.out_queue, &cells.out_queue_bytes];
-        assert_eq!(queues.map(|gauge| gauge.get()), [0; 4]);
+        assert_empty(cells);
         assert_eq!((cells.server_connections.get(), self.connection.in_flight()), (0, 0));
         assert!(self.connection.is_over());
     }
@@ -207,7 +183,7 @@ fn another_login_is_another_link_to_the_same_place() {
         test.send(0, b"before\r\n");
         let mut old = test.accept().await;
         receive(&mut old, 8).await;
-        test.move_to(&test.path(), with_database);
+        test.move_to(&test.place.path.clone(), with_database);
         test.send(1, b"after\r\n");
         old.write_all(b"+0\r\n").await.unwrap();
         let mut new = test.accept().await;
@@ -269,7 +245,7 @@ fn there_and_back_twice_before_the_old_link_has_answered() {
         for _ in 0..2 {
             test.move_to(&place.path, |_| ());
             sleep(Duration::from_millis(2)).await;
-            test.move_to(&test.path(), |_| ());
+            test.move_to(&test.place.path.clone(), |_| ());
             sleep(Duration::from_millis(2)).await;
         }
         test.send(1, b"new\r\n");

@@ -5,8 +5,7 @@ use super::*;
 /// As [`Fixture::new`], with what is said of the server.
 fn watched(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> (Fixture, Rc<Health>) {
     let mut test = Fixture::new(pass, |_| ());
-    let Endpoint::Unix(path) = test.connection.server().endpoint.clone() else { unreachable!() };
-    let (mut server, health) = (describe(path.clone()), Rc::<Health>::default());
+    let (mut server, health) = (describe(&test.place.path), Rc::<Health>::default());
     change(&mut server);
     test.connection = Connection::new(Arc::new(server), health.clone(), pass.clone(), Records::default());
     (test.run(), health)

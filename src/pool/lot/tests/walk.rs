@@ -249,7 +249,7 @@ impl Walk {
 }
 
 fn terms(server: &TempDir, health: &Rc<Health>, bounds: Bounds) -> Terms {
-    let server = describe(&server.path().join("s"));
+    let server = super::server(&server.path().join("s"));
     Terms { server, usual: Variant::default(), facts: Arc::default(), health: health.clone(), bounds }
 }
 
