@@ -98,6 +98,7 @@ struct Prelude {
 impl Prelude {
     fn new(loaded: &Loaded, process: &mut Process, predecessor: Option<&mut Predecessor>) -> io::Result<Self> {
         let settings = &loaded.settings;
+        let told = |key, error: io::Error| io::Error::new(error.kind(), loaded.tell(None, key, &error));
         let succession = Succession::new();
         let takes_over = predecessor.is_some();
         signals::ignore();
@@ -105,16 +106,16 @@ impl Prelude {
         let mut heritage = predecessor.map(Heritage::of).transpose()?.unwrap_or_default();
         let listeners = Listeners::new();
         listeners.continue_from(heritage.last_client);
-        let bound = bind(&listeners, settings, &mut heritage.listeners)?;
+        let bound = bind(&listeners, loaded, &mut heritage.listeners)?;
         let stats = |at: &String| heritage.statistics(at).map_or_else(|| StatsServer::bind(at, None), Ok);
-        let stats_socket = settings.stats_listen.as_ref().map(stats).transpose()?;
+        let stats_socket = settings.stats_listen.as_ref().map(stats).transpose().map_err(|e| told("admin.stats", e))?;
         // Before the fork, so that a log file that cannot be opened is said where someone reads it.
         let LogSettings { file, level, format } = settings.log.clone();
-        let log = Log::start(file, level, log_format(format))?;
+        let log = Log::start(file, level, log_format(format)).map_err(|e| told("log.file", e))?;
         // After the log: it may have something to say.
         let admin_socket = match settings.admin.listen.as_ref().and_then(|at| heritage.admin(at)) {
             Some(socket) => Some(socket),
-            None => AdminServer::bind(&settings.admin, None)?,
+            None => AdminServer::bind(&settings.admin, None).map_err(|e| told("admin.listen", e))?,
         };
         if process.daemonize {
             process::daemonize()?;
@@ -223,11 +224,12 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
 }
 
 /// Pools of the first topology are numbered from 0 in the order of the settings.
-fn bind(listeners: &Listeners, settings: &Settings, inherited: &mut Inherited) -> io::Result<Prepared> {
-    let wanted = settings.pools.iter().zip(0..).map(|(pool, number)| Wanted::of(pool, PoolId(number))).collect();
+fn bind(listeners: &Listeners, loaded: &Loaded, inherited: &mut Inherited) -> io::Result<Prepared> {
+    let wanted = loaded.settings.pools.iter().zip(0..).map(|(pool, number)| Wanted::of(pool, PoolId(number))).collect();
     listeners.prepare(wanted, inherited).map_err(|errors| {
-        let texts: Vec<String> = errors.iter().map(io::Error::to_string).collect();
-        io::Error::new(errors.first().map_or(io::ErrorKind::Other, io::Error::kind), texts.join("\noutrigger: "))
+        let texts: Vec<String> = errors.iter().map(|error| loaded.tell(Some(&error.pool), "listen", error)).collect();
+        let kind = errors.first().map_or(io::ErrorKind::Other, |unbound| unbound.error.kind());
+        io::Error::new(kind, texts.join("\noutrigger: "))
     })
 }
 

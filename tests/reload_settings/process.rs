@@ -111,7 +111,10 @@ fn file() {
     // A file that cannot be opened leaves everything as it was.
     scene.write("file: stderr\ndrain_timeout: 20s", "file: /nowhere/at/all.log\ndrain_timeout: 21s");
     let error = "log file /nowhere/at/all.log: No such file or directory (os error 2)";
-    until("a failed reload", || scene.config()["last_error"] == error);
+    let at = std::fs::read_to_string(scene.proxy.file("outrigger.yml")).unwrap();
+    let line = at.lines().position(|line| line == "  file: /nowhere/at/all.log").unwrap() + 1;
+    let place = format!("outrigger.yml:{line}:9: {error}\n");
+    until("a failed reload", || scene.config()["last_error"].as_str().unwrap().contains(&place));
     assert_eq!(scene.config()["generation"], 3);
     let mut scene = scene;
     scene.proxy.announce(error);
