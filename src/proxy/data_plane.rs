@@ -10,6 +10,7 @@ use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::sync::mpsc;
 
+use super::homes::Homes;
 use super::process::PidFile;
 use super::succession::{self, Arrival, Succession, Who, announce, await_word, welcome};
 use crate::admin::{PortSocket, ReloadOrder, Reloaded};
@@ -53,6 +54,8 @@ pub(super) struct Start {
     pub succession: Succession,
     /// The process whose place this one takes.
     pub predecessor: Option<Predecessor>,
+    /// Where its sessions go on.
+    pub homes: Homes,
     /// Written as soon as it is this process that serves.
     pub pid_file: Option<Arc<PidFile>>,
     /// False from the signal on that ends the process.
@@ -67,6 +70,7 @@ struct Running {
     orders: mpsc::Receiver<Order>,
     reloads: mpsc::Receiver<ReloadOrder>,
     arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
+    homes: Homes,
     succession: Succession,
     ready: Arc<AtomicBool>,
 }
@@ -89,7 +93,7 @@ impl Drop for Running {
 impl Start {
     async fn start(self) -> Running {
         let Self { mut live, listeners, common, bells, vitals, reloader, .. } = self;
-        let Self { orders, reloads, admin_socket, banner, succession, predecessor, pid_file, ready, .. } = self;
+        let Self { orders, reloads, admin_socket, banner, succession, predecessor, homes, pid_file, ready, .. } = self;
         match start_workers(&mut live, &common) {
             Ok(threads) => drop(tokio::task::spawn_blocking(move || join(threads))),
             Err(error) => {
@@ -120,7 +124,7 @@ impl Start {
         let arrivals = predecessor.map(announce);
         say_ready(&live, banner);
         let watch = reloader.as_ref().map(|reloader| Watch::new(reloader.sources()));
-        Running { live, reloader, watch, orders, reloads, arrivals, succession, ready }
+        Running { live, reloader, watch, orders, reloads, arrivals, homes, succession, ready }
     }
 }
 
@@ -145,7 +149,7 @@ impl Running {
                     // Whoever asked may have gone.
                     let _ = asker.send(outcome);
                 }
-                arrival = next(&mut self.arrivals) => welcome(&self.live, arrival),
+                arrival = next(&mut self.arrivals) => welcome(&self.live, &self.homes, arrival),
                 () = changed(&mut self.watch) => drop(self.reload(false).await),
             }
         }

@@ -12,6 +12,7 @@
 //! drain. A blocking task joins the workers, and pingora waits for it.
 
 mod data_plane;
+mod homes;
 mod process;
 mod services;
 mod signals;
@@ -36,10 +37,11 @@ use crate::pool::{Ground, PoolId, Topology};
 use crate::reload::{Live, Load, Reloader, log_format};
 use crate::session::Common;
 use crate::telemetry::{Events, Log};
-use crate::upgrade::{Ejected, Predecessor};
+use crate::upgrade::{Ejected, KnownPool, Predecessor};
 use crate::worker::Bell;
 
 use data_plane::{DataPlane, Start};
+use homes::Homes;
 use process::PidFile;
 use services::{NameService, StatsPort, Watching};
 use signals::{Changes, EndsBy};
@@ -93,6 +95,8 @@ struct Prelude {
     succession: Succession,
     /// Servers that the process before had ejected.
     ejected: Vec<Ejected>,
+    /// And the pools that it had.
+    pools: Vec<KnownPool>,
 }
 
 impl Prelude {
@@ -124,14 +128,14 @@ impl Prelude {
         if let (Some(file), false) = (&pid_file, takes_over) {
             file.write()?;
         }
-        let ejected = heritage.ejected;
-        Ok(Self { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected })
+        let Heritage { ejected, pools, .. } = heritage;
+        Ok(Self { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected, pools })
     }
 }
 
 fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option<Predecessor>) -> io::Result<()> {
     let settings = Arc::new(loaded.settings.clone());
-    let Prelude { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected } = prelude;
+    let Prelude { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected, pools } = prelude;
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let bells = Arc::new(OnceLock::new());
@@ -139,7 +143,8 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
     ground.observer.apply(&settings.observe);
     let topology =
         Topology::first(settings.clone(), &ground).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    condemn(&topology, &ejected);
+    let homes = Homes::new(&pools, &topology);
+    condemn(&topology, &homes, &ejected);
     let topology = watch::Sender::new(Arc::new(topology));
     let common = Common::new(&settings, process.give_back);
     let (ready, (succeeded, end)) = (Arc::new(AtomicBool::new(true)), succession.news());
@@ -210,6 +215,7 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
         banner,
         succession,
         predecessor,
+        homes,
         pid_file: pid_file_of_service,
         ready,
     };

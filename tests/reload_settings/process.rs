@@ -68,7 +68,13 @@ fn token() {
     scene.change("token: one", "token: two");
     assert_eq!([config("Authorization: Bearer one"), config("Authorization: Bearer two")], [401, 200]);
     assert!(scene.proxy.log().contains("admin.token  changed"), "{}", scene.proxy.log());
-    scene.change("  token: two\n", "");
+    // Of a file, which changes and nobody says so.
+    std::fs::write(scene.proxy.file("token"), "three\n").unwrap();
+    scene.change("token: two", "token_file: token");
+    assert_eq!([config("Authorization: Bearer two"), config("Authorization: Bearer three")], [401, 200]);
+    std::fs::write(scene.proxy.file("token"), "four\n").unwrap();
+    until("the other token", || config("Authorization: Bearer four") == 200);
+    scene.change("  token_file: token\n", "");
     assert_eq!(config("X: y"), 200);
 }
 
