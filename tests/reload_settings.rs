@@ -47,7 +47,8 @@ fn every_key_takes_effect_while_the_process_runs() {
 }
 
 /// Keys of the file that have no row of their own, and the row in which their value shows.
-const OTHER_NAMES: [(&str, &str); 3] = [("redis", "protocol"), ("admin.token_file", "admin.token"), ("admin.token_env", "admin.token")];
+const OTHER_NAMES: [(&str, &str); 3] =
+    [("redis", "protocol"), ("admin.token_file", "admin.token"), ("admin.token_env", "admin.token")];
 
 /// What may be written into a file and could change unnoticed: every key of the schema is a row of the plan.
 #[test]
@@ -67,7 +68,9 @@ fn every_key_of_the_schema_has_a_row() {
     found.extend(keys(&schema["properties"]["pools"]["additionalProperties"]).into_iter().map(|(key, _)| key));
     assert!(found.len() > 60, "{found:?}");
     let known: BTreeSet<&str> = cases().map(|(key, _)| *key).collect();
-    let shown = |key: &str| OTHER_NAMES.iter().find(|(other, _)| *other == key).map_or(key.to_owned(), |(_, row)| (*row).to_owned());
+    let shown = |key: &str| {
+        OTHER_NAMES.iter().find(|(other, _)| *other == key).map_or(key.to_owned(), |(_, row)| (*row).to_owned())
+    };
     let hidden: Vec<&String> = found.iter().filter(|key| !known.contains(&shown(key)[..])).collect();
     assert_eq!(hidden, [""; 0], "a change of it would not be noticed");
     let rows: BTreeSet<String> = found.iter().map(|key| shown(key)).collect();

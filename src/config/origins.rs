@@ -48,3 +48,30 @@ impl fmt::Debug for Origins {
         self.places.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    #[test]
+    fn a_value_that_is_in_the_file_is_told_with_its_place_and_one_of_a_flag_without() {
+        let text = "log:\n  file: x\npools:\n  a: {listen: 'h:1', servers: ['s:1']}\n";
+        let mut loaded = config::parse("some.yml", text).unwrap();
+        let told = "some.yml:4:15: no\n   4 |   a: {listen: 'h:1', servers: ['s:1']}\n     |               ^^^^^";
+        assert_eq!(loaded.tell(Some("a"), "listen", &"no"), told);
+        assert_eq!(loaded.tell(Some("b"), "listen", &"no"), "no");
+        assert_eq!(loaded.tell(None, "admin.stats", &"no"), "no");
+        assert_eq!(loaded.tell(None, "log.file", &"no"), "some.yml:2:9: no\n   2 |   file: x\n     |         ^");
+        loaded.overridden("log.file");
+        assert_eq!(loaded.tell(None, "log.file", &"no"), "no");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let text = "pools:\n  a: {protocol: redis, redis_auth: hunter2, listen: 'h:1', servers: ['s:1']}\n";
+        let loaded = config::parse("some.yml", text).unwrap();
+        let told = loaded.tell(Some("a"), "listen", &"no");
+        assert!(told.starts_with("some.yml:2:") && !told.contains("hunter2"), "{told}");
+        assert!(!format!("{loaded:?}").contains("hunter2"));
+    }
+}

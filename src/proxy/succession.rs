@@ -22,7 +22,8 @@ use crate::reload::Live;
 use crate::session::carried::{Carried, Dialect};
 use crate::telemetry::{Event, What};
 use crate::upgrade::{
-    Caller, Door, Ejected, Estate, Failure, KnownPool, LIMIT, MOST_EJECTED, Predecessor, Spawn, Successor, Upgrade, Visit, Visitor,
+    Caller, Door, Ejected, Estate, Failure, KnownPool, LIMIT, MOST_EJECTED, Predecessor, Spawn, Successor, Upgrade,
+    Visit, Visitor,
 };
 use crate::worker::Socket;
 
@@ -280,9 +281,10 @@ pub(super) fn condemn(topology: &Topology, homes: &Homes, ejected: &[Ejected]) {
     for Ejected { pool, server, address, why, by_hand_for } in ejected {
         let is_it = |known: &&ServerSettings| known.name == *server && known.address.to_string() == *address;
         let pools = [Protocol::Redis, Protocol::Memcached].map(|protocol| homes.find(protocol, pool, topology));
-        let found = pools.into_iter().flatten().find_map(|pool| {
-            Some((pool, pool.settings.servers.iter().position(|known| is_it(&known))?))
-        });
+        let found = pools
+            .into_iter()
+            .flatten()
+            .find_map(|pool| Some((pool, pool.settings.servers.iter().position(|known| is_it(&known))?)));
         match (found, by_hand_for) {
             (Some((pool, server)), Some(left)) => pool.health.eject_by_hand(server, Some(Duration::from_millis(*left))),
             (Some((pool, server)), None) => pool.health.condemn(server, why),

@@ -98,12 +98,7 @@ fn a_successor_accepts_at_the_sockets_that_it_was_handed() {
     // A session goes along and is answered by the other process.
     let (mut client, server) = UnixStream::pair().unwrap();
     let redis = Redis { name: "me".into(), replies: Replies::SkipNext, ..Redis::default() };
-    let carried = Carried {
-        pool: "p".into(),
-        id: 9,
-        dialect: Dialect::Redis(redis),
-        input: b"*1\r\n".to_vec(),
-    };
+    let carried = Carried { pool: "p".into(), id: 9, dialect: Dialect::Redis(redis), input: b"*1\r\n".to_vec() };
     successor.send(&carried, &server).unwrap();
     drop(server);
     let mut said = String::new();
