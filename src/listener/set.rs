@@ -175,6 +175,13 @@ impl Listeners {
         self.leaving.drain(..).for_each(|listener| listener.close(keep_files));
     }
 
+    /// Until everything that is not wanted any more has closed, [`FAREWELL`] at the most: another process could not bind there.
+    pub async fn farewell(&self) {
+        while self.leaving.iter().any(|listener| listener.ask(|_| ()).is_some()) {
+            tokio::time::sleep(FAREWELL / 100).await;
+        }
+    }
+
     /// For those who watch them.
     pub fn entrances(&self) -> Entrances {
         self.entrances.clone()

@@ -161,6 +161,7 @@ impl Succession {
     /// Has another process take over; whether one has. Whatever goes wrong, this one goes on. Ends when the sessions are on
     /// their way; then the process is to end.
     pub async fn hand_over(&self, live: &mut Live, who: Who) -> bool {
+        live.listeners.farewell().await;
         let sockets = sockets(live).map_err(|error| format!("the sockets cannot be handed over: {error}"));
         let upgrade = self.upgrade.clone().ok_or_else(|| "this program's file is not known".to_owned());
         let (upgrade, sockets) = match upgrade.and_then(|upgrade| Ok((upgrade, sockets?))) {

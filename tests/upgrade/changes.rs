@@ -120,6 +120,22 @@ fn sessions_of_a_removed_pool_do_not_go_to_the_one_that_has_its_address_now() {
     assert_eq!(asked(&mut scene.proxy.client_of(0)), "+two");
 }
 
+/// A listener that a reload has closed stays for a moment, for clients that are just being connected.
+#[test]
+fn an_address_that_has_just_gone_out_of_use_can_be_had_by_the_next_process() {
+    let one = says("one");
+    let mut scene = Scene::set([Pool::new("one", "redis", &[one.entry()])]);
+    let mut client = scene.proxy.client();
+    assert_eq!(asked(&mut client), "+one");
+    let (address, moved) = (scene.proxy.socket_address(0).to_string(), Port::reserve());
+    let before = std::fs::read_to_string(scene.proxy.file("outrigger.yml")).unwrap();
+    edit(&scene.proxy, |text| text.replace(&address, &moved.address().to_string()));
+    assert_eq!(scene.proxy.http("POST", "/reload").status, 200);
+    assert!(scene.proxy.address_of(0).connect().is_err());
+    scene.upgrade(|_| before);
+    assert_eq!((asked(&mut client), asked(&mut scene.proxy.client())), ("+one".to_owned(), "+one".to_owned()));
+}
+
 /// A pool may be called what another one was called, and that one something else.
 #[test]
 fn sessions_follow_their_pool_over_names_that_are_passed_on_by_a_later_reload() {
