@@ -135,11 +135,7 @@ impl Running {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Reload) => drop(self.reload(true).await),
-                    Some(Order::Upgrade(who)) if !self.ready.load(Relaxed) => who.refuse_late(),
-                    Some(Order::Upgrade(who)) if self.takes_over() => {
-                        succession::refuse(&self.live, who, "the sessions of the process before are still arriving");
-                    }
-                    Some(Order::Upgrade(who)) => if self.succession.hand_over(&mut self.live, who).await {
+                    Some(Order::Upgrade(who)) => if self.upgrade(who).await {
                         return;
                     },
                     None => return,
@@ -155,9 +151,24 @@ impl Running {
         }
     }
 
-    /// Sessions of the process before are on their way.
-    fn takes_over(&self) -> bool {
-        self.arrivals.as_ref().is_some_and(|arrivals| !arrivals.is_closed() || !arrivals.is_empty())
+    /// Whether another process has taken over.
+    async fn upgrade(&mut self, who: Who) -> bool {
+        if !self.ready.load(Relaxed) {
+            who.refuse_late();
+            return false;
+        }
+        if let Some(arrivals) = &mut self.arrivals {
+            // Once the process before has sent them all, what is left of them is here.
+            let sends = !arrivals.is_closed();
+            while let Ok(arrival) = arrivals.try_recv() {
+                welcome(&self.live, &self.homes, arrival);
+            }
+            if sends {
+                succession::refuse(&self.live, who, "the sessions of the process before are still arriving");
+                return false;
+            }
+        }
+        self.succession.hand_over(&mut self.live, who).await
     }
 
     async fn reload(&mut self, asked: bool) -> Reloaded {
