@@ -195,7 +195,7 @@ impl RunOptions {
     /// Loads the file, or the embedded default without one, and puts the flags over it.
     pub fn load(&self) -> Result<Loaded, ConfigErrors> {
         let mut loaded = load(self.conf_file.as_deref())?;
-        overrides::apply(self, &mut loaded.settings);
+        overrides::apply(self, &mut loaded);
         Ok(loaded)
     }
 

@@ -395,6 +395,51 @@ fn reloads_do_not_disturb_who_waits() {
     until_nobody_waits(&ensemble, 0);
 }
 
+#[test]
+fn who_waits_is_served_to_the_end_by_a_process_that_is_replaced_and_goes_to_the_next_one_then() {
+    let mut ensemble = need!(Ensemble::start_with("workers: 2\ndrain_timeout: 15s\n", 2, &[], &[]));
+    let key = ensemble.key(0).to_owned();
+    let mut waiting = [2, 3].map(|version| blocked(&ensemble, 0, version, &format!("BLPOP {key} 0")));
+    // What comes behind it is for the next process.
+    waiting[0].send(pipeline(["CLIENT SETNAME me"]));
+    ensemble.proxy.upgrade();
+    // The next process serves meanwhile: it is there that the elements come from.
+    let mut other = ensemble.client(2);
+    for (client, element) in waiting.iter_mut().zip(["x", "y"]) {
+        assert_eq!(other.ask(&format!("RPUSH {key} {element}")), "1");
+        assert_eq!(client.reply(), format!("[\"{key}\" \"{element}\"]"));
+    }
+    ensemble.proxy.expect_end_of_replaced();
+    assert_eq!(waiting[0].reply(), "+OK");
+    assert_eq!(waiting[0].ask("CLIENT GETNAME"), "\"me\"");
+    for client in &mut waiting {
+        assert_eq!(client.ask(&format!("RPUSH {key} z")), "1");
+        assert_eq!(client.ask(&format!("BLPOP {key} 0")), format!("[\"{key}\" \"z\"]"));
+    }
+    drop((waiting, other));
+    ensemble.expect_all_given_back();
+    until_nobody_waits(&ensemble, 0);
+}
+
+#[test]
+fn a_drain_lets_waits_end_but_not_for_ever() {
+    let mut ensemble = need!(Ensemble::start_with("workers: 2\ndrain_timeout: 1500ms\n", 1, &[], &[]));
+    ensemble.proxy.announce("drain limit reached");
+    let key = ensemble.key(0).to_owned();
+    let mut ends = blocked(&ensemble, 0, 2, &format!("BLPOP {key} 0"));
+    let mut stays = blocked(&ensemble, 0, 3, "BLPOP nobody 0");
+    let start = Instant::now();
+    ensemble.proxy.signal(rustix::process::Signal::TERM);
+    eventually("the port to be closed", || ensemble.proxy.address_of(0).connect().is_err().then_some(()));
+    assert_eq!(ensemble.servers[0].client().ask(&format!("RPUSH {key} x")), "1");
+    assert_eq!(ends.reply(), format!("[\"{key}\" \"x\"]"));
+    ends.expect_closed();
+    stays.expect_closed();
+    assert!(start.elapsed() >= Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert_eq!(ensemble.proxy.wait().code(), Some(0));
+    until_nobody_waits(&ensemble, 0);
+}
+
 /// Replicas of these servers, in sync.
 /// Has a wait end; the server has said by then what it calls the connection.
 fn unblock(other: &mut Client, id: &str, how: &str) {

@@ -6,7 +6,8 @@
 //!        clients that come, ask and leave, at whichever address is right ──────────────────►
 //! ```
 //! What is checked of every reply: see [`ledger`]. Beyond that no session of a pool that stays is closed, no client is
-//! refused, a broken file changes nothing, and in the end the process holds what it held at first.
+//! refused, a broken file changes nothing, an upgrade of the program neither, and in the end the process holds what it held
+//! at first.
 //!
 //! Changes come from a seed, which is printed; `OUTRIGGER_SEED` repeats it. `make chaos` runs the long forms
 //! (`OUTRIGGER_CHAOS=long`), optimised, as some of them judge times.

@@ -46,6 +46,37 @@ fn every_key_takes_effect_while_the_process_runs() {
     assert_eq!(failed.into_inner().unwrap(), [""; 0], "see above");
 }
 
+/// Keys of the file that have no row of their own, and the row in which their value shows.
+const OTHER_NAMES: [(&str, &str); 3] =
+    [("redis", "protocol"), ("admin.token_file", "admin.token"), ("admin.token_env", "admin.token")];
+
+/// What may be written into a file and could change unnoticed: every key of the schema is a row of the plan.
+#[test]
+fn every_key_of_the_schema_has_a_row() {
+    let schema: serde_json::Value = serde_json::from_str(&config::json_schema()).unwrap();
+    let follow = |node: &serde_json::Value| match node["$ref"].as_str() {
+        Some(path) => schema.pointer(path.trim_start_matches('#')).unwrap().clone(),
+        None => node.clone(),
+    };
+    let keys = |node: &serde_json::Value| follow(node)["properties"].as_object().cloned().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for (key, value) in keys(&schema).iter().filter(|(key, _)| *key != "pools") {
+        let inner = keys(value);
+        found.extend(inner.keys().map(|inner| format!("{key}.{inner}")));
+        found.extend(inner.is_empty().then(|| key.clone()));
+    }
+    found.extend(keys(&schema["properties"]["pools"]["additionalProperties"]).into_iter().map(|(key, _)| key));
+    assert!(found.len() > 60, "{found:?}");
+    let known: BTreeSet<&str> = cases().map(|(key, _)| *key).collect();
+    let shown = |key: &str| {
+        OTHER_NAMES.iter().find(|(other, _)| *other == key).map_or(key.to_owned(), |(_, row)| (*row).to_owned())
+    };
+    let hidden: Vec<&String> = found.iter().filter(|key| !known.contains(&shown(key)[..])).collect();
+    assert_eq!(hidden, [""; 0], "a change of it would not be noticed");
+    let rows: BTreeSet<String> = found.iter().map(|key| shown(key)).collect();
+    assert!(known.iter().all(|key| rows.contains(*key)), "{known:?} {rows:?}");
+}
+
 /// A new key cannot be forgotten.
 #[test]
 fn every_key_has_a_case() {

@@ -1,6 +1,6 @@
 //! What flags change in the settings of a file.
 
-use crate::config::Settings;
+use crate::config::Loaded;
 
 use super::RunOptions;
 
@@ -11,7 +11,8 @@ const MOST_VERBOSE: u32 = 11;
 const STATS_ADDRESS: &str = "127.0.0.1";
 const STATS_PORT: u16 = 22222;
 
-pub(super) fn apply(options: &RunOptions, settings: &mut Settings) {
+pub(super) fn apply(options: &RunOptions, loaded: &mut Loaded) {
+    let settings = &mut loaded.settings;
     if let Some(verbose) = options.verbose {
         settings.log.level = verbose.min(MOST_VERBOSE) as u8;
     }
@@ -26,6 +27,10 @@ pub(super) fn apply(options: &RunOptions, settings: &mut Settings) {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
         });
+        loaded.overridden("admin.stats");
+    }
+    if options.output.is_some() {
+        loaded.overridden("log.file");
     }
 }
 

@@ -93,6 +93,7 @@ fn admin(value: Value<'_>, settings: &mut Settings, context: Context<'_>, base: 
     let Some(mut fields) = Fields::of(value.node, "'admin'", context) else { return };
     if let Some(value) = fields.value("listen") {
         settings.admin.asked_for = true;
+        context.report.origin(None, "admin.listen", value.node.at);
         settings.admin.listen = value
             .parsed(&format!("{LISTEN_ALLOWED}, or off"), |text| match text {
                 "off" => Some(None),
@@ -113,7 +114,9 @@ fn admin(value: Value<'_>, settings: &mut Settings, context: Context<'_>, base: 
             _ => host_port(text).map(|_| Some(text.to_owned())),
         })
     });
-    fields.finish(false);
+    if let Some(at) = fields.finish(false).of("stats") {
+        context.report.origin(None, "admin.stats", at);
+    }
 }
 
 /// An address, since a name would need a resolver. IPv6 in brackets only: `::1:53` would be an address here and an
@@ -137,7 +140,9 @@ fn log(value: Value<'_>, log: &mut LogSettings, context: Context<'_>) {
     });
     log.format =
         fields.read("format", log.format, |v| v.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]));
-    fields.finish(false);
+    if let Some(at) = fields.finish(false).of("file") {
+        context.report.origin(None, "log.file", at);
+    }
 }
 
 fn level(value: Value<'_>) -> Option<u8> {

@@ -15,6 +15,7 @@ use super::between_pools::{self, check_listens, resolve_stand_ins};
 use super::fields::{Context, Fields};
 use super::globals;
 use super::inputs::Inputs;
+use super::origins::Origins;
 use super::pool::pool;
 use super::report::{ConfigErrors, Report, Span, Warning};
 use super::settings::Settings;
@@ -34,6 +35,7 @@ pub struct Loaded {
     /// Equal if all of them had the same contents. Within one process: the next one counts otherwise.
     pub fingerprint: u64,
     hash: String,
+    origins: Origins,
 }
 
 impl Loaded {
@@ -41,6 +43,16 @@ impl Loaded {
     /// file that holds no passwords. Passwords are left out, those in other files too.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// What is wrong with the value of a key, with its place in the file if it comes from there. `pool`: whose key it is.
+    pub fn tell(&self, pool: Option<&str>, key: &str, message: &impl ToString) -> String {
+        self.origins.tell(pool, key, message.to_string())
+    }
+
+    /// A flag goes over this key, beside the pools: it does not matter what the file says.
+    pub fn overridden(&mut self, key: &str) {
+        self.origins.forget(key);
     }
 }
 
@@ -89,6 +101,7 @@ fn open(path: &Path) -> io::Result<File> {
 fn check(name: &str, text: &str, inputs: Inputs) -> Result<Loaded, ConfigErrors> {
     let report = Report::new(text, inputs);
     let read = read(name, text, &report);
+    let origins = Origins::new(name, text, report.origins());
     let (errors, warnings, inputs) = report.finish();
     let hash = inputs.hash(text);
     let (sources, fingerprint) = inputs.finish();
@@ -96,7 +109,7 @@ fn check(name: &str, text: &str, inputs: Inputs) -> Result<Loaded, ConfigErrors>
         Some((settings, dialect)) if errors.told.is_empty() => {
             let warnings =
                 warnings.all().into_iter().map(|problem| Warning { name: name.to_owned(), problem }).collect();
-            Ok(Loaded { settings, dialect, warnings, sources, fingerprint, hash })
+            Ok(Loaded { settings, dialect, warnings, sources, fingerprint, hash, origins })
         }
         _ => {
             Err(ConfigErrors { name: name.to_owned(), problems: errors.told, more: errors.more, sources, fingerprint })
@@ -173,8 +186,8 @@ fn own_pools<'a>(
 
 /// Which of the two formats a file is meant to be: a nutcracker.yml has its pools at the top.
 fn recognise(root: &Node) -> Dialect {
-    const GLOBAL_KEYS: [&str; 8] =
-        ["pools", "workers", "admin", "log", "resolver", "drain_timeout", "pre_stop_delay", "limits"];
+    const GLOBAL_KEYS: [&str; 9] =
+        ["pools", "workers", "admin", "log", "observe", "resolver", "drain_timeout", "pre_stop_delay", "limits"];
     let Kind::Mapping(entries) = &root.kind else { return Dialect::Outrigger };
     let pools = entries.iter().find(|(key, _)| key.scalar() == Some("pools"));
     if pools.is_some_and(|(_, value)| !is_pool(value)) {

@@ -18,6 +18,7 @@ mod globals;
 mod health;
 mod inputs;
 mod load;
+mod origins;
 mod pool;
 mod redact;
 mod report;

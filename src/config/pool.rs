@@ -132,6 +132,9 @@ pub(super) fn pool<'a>(name: &'a Node, node: &'a Node, context: Context<'a>, bas
         servers: settings_servers,
     };
     let places = fields.finish(false);
+    if let Some(at) = places.of("listen") {
+        context.report.origin(Some(pool_name), "listen", at);
+    }
 
     for (key, allowed) in [("listen", LISTEN_ALLOWED), ("servers", "a list, each line `- host:port:weight name`")] {
         if places.of(key).is_none() {

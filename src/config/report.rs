@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::inputs::Inputs;
+use super::origins::Origin;
 use super::redact::without_secret;
 
 /// Errors, and warnings, that are told one by one; the rest is counted. A file that is none of ours may hold any number of
@@ -32,7 +33,7 @@ pub struct Problem {
     /// What is wrong, with the offending text and what is allowed.
     pub message: String,
     /// The source line and the caret below it; empty without a position.
-    excerpt: String,
+    pub(super) excerpt: String,
 }
 
 /// Everything that is wrong with one file, in the order of the file.
@@ -63,6 +64,7 @@ pub(super) struct Report<'t> {
     inputs: RefCell<Inputs>,
     errors: RefCell<Problems>,
     warnings: RefCell<Problems>,
+    origins: RefCell<Vec<Origin>>,
 }
 
 /// Problems of one severity.
@@ -76,7 +78,8 @@ pub(super) struct Problems {
 impl<'t> Report<'t> {
     /// `inputs` has the text already.
     pub fn new(text: &'t str, inputs: Inputs) -> Self {
-        Self { text, inputs: inputs.into(), errors: RefCell::default(), warnings: RefCell::default() }
+        let (errors, warnings, origins) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { text, inputs: inputs.into(), errors, warnings, origins }
     }
 
     /// One more file, and what came of reading it.
@@ -87,6 +90,16 @@ impl<'t> Report<'t> {
     /// A secret stands here.
     pub fn secret(&self, at: Span) {
         self.inputs.borrow_mut().secret(at.start..at.end);
+    }
+
+    /// A value stands here of which only the system can say whether it will do.
+    pub fn origin(&self, pool: Option<&str>, key: &'static str, at: Span) {
+        self.origins.borrow_mut().push(Origin { pool: pool.map(str::to_owned), key, at });
+    }
+
+    /// All of those.
+    pub fn origins(&self) -> Vec<Origin> {
+        self.origins.take()
     }
 
     pub fn error(&self, at: Span, message: impl Into<String>) {
@@ -169,6 +182,12 @@ impl fmt::Display for Warning {
 }
 
 impl Problem {
+    /// As it stands among the errors of the file of this name.
+    pub(super) fn text(self, name: &str) -> String {
+        let (problems, sources) = (vec![self], Vec::new());
+        ConfigErrors { name: name.to_owned(), problems, more: 0, sources, fingerprint: 0 }.to_string()
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, name: &str, severity: &str) -> fmt::Result {
         match self.position {
             Some((line, column)) => write!(f, "{name}:{line}:{column}: {severity}{}", self.message)?,
@@ -190,7 +209,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// `   12 |   hash: fnv` and the caret line; lines longer than `WIDTH` show the part around the caret.
-fn excerpt(text: &str, at: Span) -> String {
+pub(super) fn excerpt(text: &str, at: Span) -> String {
     const WIDTH: usize = 100;
     let (line, line_start) = line_around(text, at.start);
     let caret = line.get(..at.start.saturating_sub(line_start)).unwrap_or(line).chars().count();

@@ -29,7 +29,7 @@ use crate::worker::{Accepted, Socket, Worker};
 pub use bind::{Bound, Place};
 pub use entrances::{Entrance, Entrances};
 pub use inherited::Inherited;
-pub use set::{Listeners, Prepared};
+pub use set::{Listeners, Prepared, Unbound};
 
 /// One listener as the configuration wants it.
 #[derive(Debug, Clone)]

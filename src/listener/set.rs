@@ -1,6 +1,7 @@
 //! All listeners of the process, and their change from one configuration to the next.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
@@ -48,6 +49,21 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// what is new closes, its files go. Not to be kept for long: clients who come to a new address wait until it is applied.
 pub struct Prepared(Vec<(Wanted, Source)>);
 
+/// A pool cannot listen where it should.
+#[derive(Debug)]
+pub struct Unbound {
+    /// Its name.
+    pub pool: String,
+    /// Says all of it.
+    pub error: io::Error,
+}
+
+impl fmt::Display for Unbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
 /// Where the socket of a listener comes from.
 enum Source {
     Kept(Arc<Listener>),
@@ -68,7 +84,7 @@ impl Listeners {
     /// # Errors
     /// All that failed, each with its pool, its address and the reason. Nothing has changed then, except that sockets
     /// taken from `inherited` are closed.
-    pub fn prepare(&self, wanted: Vec<Wanted>, inherited: &mut Inherited) -> Result<Prepared, Vec<io::Error>> {
+    pub fn prepare(&self, wanted: Vec<Wanted>, inherited: &mut Inherited) -> Result<Prepared, Vec<Unbound>> {
         // The nearest first, for all of them: the same text, the same place by another name, and only then a new socket.
         let mut search = Search { own: self.usable(), leaving: &self.leaving, inherited, bound: Vec::new() };
         let mut found: Vec<_> = wanted.iter().map(|wanted| search.by_text(wanted)).collect();
@@ -79,7 +95,7 @@ impl Listeners {
             .map(|(wanted, found)| match found {
                 Some(_) => None,
                 None => {
-                    let place = Place::resolve(wanted).map_err(|e| errors.push(named(wanted, e))).ok()?;
+                    let place = Place::resolve(wanted).map_err(|e| errors.push(unbound(wanted, e))).ok()?;
                     *found = search.by_place(&place);
                     Some(place)
                 }
@@ -95,7 +111,7 @@ impl Listeners {
             };
             match source {
                 Ok(source) => parts.push((wanted, source)),
-                Err(error) => errors.push(named(&wanted, error)),
+                Err(error) => errors.push(unbound(&wanted, error)),
             }
         }
         if errors.is_empty() { Ok(Prepared(parts)) } else { Err(errors) }
@@ -157,6 +173,13 @@ impl Listeners {
             entry.close(keep_files);
         }
         self.leaving.drain(..).for_each(|listener| listener.close(keep_files));
+    }
+
+    /// Until everything that is not wanted any more has closed, [`FAREWELL`] at the most: another process could not bind there.
+    pub async fn farewell(&self) {
+        while self.leaving.iter().any(|listener| listener.ask(|_| ()).is_some()) {
+            tokio::time::sleep(FAREWELL / 100).await;
+        }
     }
 
     /// For those who watch them.
@@ -306,6 +329,10 @@ impl Search<'_> {
         });
         own.chain(self.inherited.find(|inherited| collide(inherited, address))).collect()
     }
+}
+
+fn unbound(wanted: &Wanted, error: io::Error) -> Unbound {
+    Unbound { pool: wanted.pool_name.clone(), error: named(wanted, error) }
 }
 
 fn named(wanted: &Wanted, error: io::Error) -> io::Error {

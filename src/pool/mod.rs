@@ -37,7 +37,7 @@ pub use health::{Notify, PoolHealth};
 pub use learnt::{Answer, Learnt, Name, Outlook};
 pub use lot::{Full, Lot};
 pub use routing::{Routing, Way};
-pub use succession::{match_pools, match_servers};
+pub use succession::{PoolMark, match_marks, match_pools, match_servers};
 pub use topology::{Ground, ServerId, SharedPool, SharedServer, Topology};
 
 /// A pool as clients know it: the same number as long as they may stay, whatever changes behind it; never used again in

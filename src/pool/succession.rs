@@ -6,14 +6,35 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
-use crate::config::{PoolSettings, ServerAddress};
+use crate::config::{PoolSettings, Protocol, ServerAddress};
+
+/// What a pool is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolMark {
+    pub protocol: Protocol,
+    pub name: String,
+    /// As it stands in a file.
+    pub listen: String,
+}
+
+impl PoolMark {
+    pub fn of(pool: &PoolSettings) -> Self {
+        Self { protocol: pool.protocol, name: pool.name.clone(), listen: pool.listen.to_string() }
+    }
+}
 
 /// For each new pool the index of the old one that it goes on from: of the same protocol, with its name or else its listen
 /// address. `None`: it is new.
 pub fn match_pools(old: &[PoolSettings], new: &[PoolSettings]) -> Vec<Option<usize>> {
+    let marks = |pools: &[PoolSettings]| pools.iter().map(PoolMark::of).collect::<Vec<_>>();
+    match_marks(&marks(old), &marks(new))
+}
+
+/// The same of pools of which no more is known.
+pub fn match_marks(old: &[PoolMark], new: &[PoolMark]) -> Vec<Option<usize>> {
     let mut matched = vec![None; new.len()];
-    pair(&mut matched, old, new, |pool| Some((pool.protocol, pool.name.clone())));
-    pair(&mut matched, old, new, |pool| Some((pool.protocol, pool.listen.to_string())));
+    pair(&mut matched, old, new, |pool| Some((pool.protocol, pool.name.as_str())));
+    pair(&mut matched, old, new, |pool| Some((pool.protocol, pool.listen.as_str())));
     matched
 }
 

@@ -10,6 +10,7 @@ use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::{ServiceReadyNotifier, ServiceWithDependents};
 use tokio::sync::mpsc;
 
+use super::homes::Homes;
 use super::process::PidFile;
 use super::succession::{self, Arrival, Succession, Who, announce, await_word, welcome};
 use crate::admin::{PortSocket, ReloadOrder, Reloaded};
@@ -53,6 +54,8 @@ pub(super) struct Start {
     pub succession: Succession,
     /// The process whose place this one takes.
     pub predecessor: Option<Predecessor>,
+    /// Where its sessions go on.
+    pub homes: Homes,
     /// Written as soon as it is this process that serves.
     pub pid_file: Option<Arc<PidFile>>,
     /// False from the signal on that ends the process.
@@ -67,6 +70,7 @@ struct Running {
     orders: mpsc::Receiver<Order>,
     reloads: mpsc::Receiver<ReloadOrder>,
     arrivals: Option<mpsc::UnboundedReceiver<Arrival>>,
+    homes: Homes,
     succession: Succession,
     ready: Arc<AtomicBool>,
 }
@@ -89,7 +93,7 @@ impl Drop for Running {
 impl Start {
     async fn start(self) -> Running {
         let Self { mut live, listeners, common, bells, vitals, reloader, .. } = self;
-        let Self { orders, reloads, admin_socket, banner, succession, predecessor, pid_file, ready, .. } = self;
+        let Self { orders, reloads, admin_socket, banner, succession, predecessor, homes, pid_file, ready, .. } = self;
         match start_workers(&mut live, &common) {
             Ok(threads) => drop(tokio::task::spawn_blocking(move || join(threads))),
             Err(error) => {
@@ -120,7 +124,7 @@ impl Start {
         let arrivals = predecessor.map(announce);
         say_ready(&live, banner);
         let watch = reloader.as_ref().map(|reloader| Watch::new(reloader.sources()));
-        Running { live, reloader, watch, orders, reloads, arrivals, succession, ready }
+        Running { live, reloader, watch, orders, reloads, arrivals, homes, succession, ready }
     }
 }
 
@@ -131,11 +135,7 @@ impl Running {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Reload) => drop(self.reload(true).await),
-                    Some(Order::Upgrade(who)) if !self.ready.load(Relaxed) => who.refuse_late(),
-                    Some(Order::Upgrade(who)) if self.takes_over() => {
-                        succession::refuse(&self.live, who, "the sessions of the process before are still arriving");
-                    }
-                    Some(Order::Upgrade(who)) => if self.succession.hand_over(&mut self.live, who).await {
+                    Some(Order::Upgrade(who)) => if self.upgrade(who).await {
                         return;
                     },
                     None => return,
@@ -145,15 +145,30 @@ impl Running {
                     // Whoever asked may have gone.
                     let _ = asker.send(outcome);
                 }
-                arrival = next(&mut self.arrivals) => welcome(&self.live, arrival),
+                arrival = next(&mut self.arrivals) => welcome(&self.live, &self.homes, arrival),
                 () = changed(&mut self.watch) => drop(self.reload(false).await),
             }
         }
     }
 
-    /// Sessions of the process before are on their way.
-    fn takes_over(&self) -> bool {
-        self.arrivals.as_ref().is_some_and(|arrivals| !arrivals.is_closed() || !arrivals.is_empty())
+    /// Whether another process has taken over.
+    async fn upgrade(&mut self, who: Who) -> bool {
+        if !self.ready.load(Relaxed) {
+            who.refuse_late();
+            return false;
+        }
+        if let Some(arrivals) = &mut self.arrivals {
+            // Once the process before has sent them all, what is left of them is here.
+            let sends = !arrivals.is_closed();
+            while let Ok(arrival) = arrivals.try_recv() {
+                welcome(&self.live, &self.homes, arrival);
+            }
+            if sends {
+                succession::refuse(&self.live, who, "the sessions of the process before are still arriving");
+                return false;
+            }
+        }
+        self.succession.hand_over(&mut self.live, who).await
     }
 
     async fn reload(&mut self, asked: bool) -> Reloaded {

@@ -12,6 +12,7 @@
 //! drain. A blocking task joins the workers, and pingora waits for it.
 
 mod data_plane;
+mod homes;
 mod process;
 mod services;
 mod signals;
@@ -36,10 +37,11 @@ use crate::pool::{Ground, PoolId, Topology};
 use crate::reload::{Live, Load, Reloader, log_format};
 use crate::session::Common;
 use crate::telemetry::{Events, Log};
-use crate::upgrade::{Ejected, Predecessor};
+use crate::upgrade::{Ejected, KnownPool, Predecessor};
 use crate::worker::Bell;
 
 use data_plane::{DataPlane, Start};
+use homes::Homes;
 use process::PidFile;
 use services::{NameService, StatsPort, Watching};
 use signals::{Changes, EndsBy};
@@ -93,11 +95,14 @@ struct Prelude {
     succession: Succession,
     /// Servers that the process before had ejected.
     ejected: Vec<Ejected>,
+    /// And the pools that it had.
+    pools: Vec<KnownPool>,
 }
 
 impl Prelude {
     fn new(loaded: &Loaded, process: &mut Process, predecessor: Option<&mut Predecessor>) -> io::Result<Self> {
         let settings = &loaded.settings;
+        let told = |key, error: io::Error| io::Error::new(error.kind(), loaded.tell(None, key, &error));
         let succession = Succession::new();
         let takes_over = predecessor.is_some();
         signals::ignore();
@@ -105,16 +110,16 @@ impl Prelude {
         let mut heritage = predecessor.map(Heritage::of).transpose()?.unwrap_or_default();
         let listeners = Listeners::new();
         listeners.continue_from(heritage.last_client);
-        let bound = bind(&listeners, settings, &mut heritage.listeners)?;
+        let bound = bind(&listeners, loaded, &mut heritage.listeners)?;
         let stats = |at: &String| heritage.statistics(at).map_or_else(|| StatsServer::bind(at, None), Ok);
-        let stats_socket = settings.stats_listen.as_ref().map(stats).transpose()?;
+        let stats_socket = settings.stats_listen.as_ref().map(stats).transpose().map_err(|e| told("admin.stats", e))?;
         // Before the fork, so that a log file that cannot be opened is said where someone reads it.
         let LogSettings { file, level, format } = settings.log.clone();
-        let log = Log::start(file, level, log_format(format))?;
+        let log = Log::start(file, level, log_format(format)).map_err(|e| told("log.file", e))?;
         // After the log: it may have something to say.
         let admin_socket = match settings.admin.listen.as_ref().and_then(|at| heritage.admin(at)) {
             Some(socket) => Some(socket),
-            None => AdminServer::bind(&settings.admin, None)?,
+            None => AdminServer::bind(&settings.admin, None).map_err(|e| told("admin.listen", e))?,
         };
         if process.daemonize {
             process::daemonize()?;
@@ -123,14 +128,14 @@ impl Prelude {
         if let (Some(file), false) = (&pid_file, takes_over) {
             file.write()?;
         }
-        let ejected = heritage.ejected;
-        Ok(Self { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected })
+        let Heritage { ejected, pools, .. } = heritage;
+        Ok(Self { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected, pools })
     }
 }
 
 fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option<Predecessor>) -> io::Result<()> {
     let settings = Arc::new(loaded.settings.clone());
-    let Prelude { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected } = prelude;
+    let Prelude { listeners, bound, stats_socket, admin_socket, log, pid_file, succession, ejected, pools } = prelude;
     let mut server = Server::new_with_opt_and_conf(None, server_conf());
     server.bootstrap();
     let bells = Arc::new(OnceLock::new());
@@ -138,7 +143,8 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
     ground.observer.apply(&settings.observe);
     let topology =
         Topology::first(settings.clone(), &ground).inspect_err(|error| tracing::error!(%error, "cannot start"))?;
-    condemn(&topology, &ejected);
+    let homes = Homes::new(&pools, &topology);
+    condemn(&topology, &homes, &ejected);
     let topology = watch::Sender::new(Arc::new(topology));
     let common = Common::new(&settings, process.give_back);
     let (ready, (succeeded, end)) = (Arc::new(AtomicBool::new(true)), succession.news());
@@ -209,6 +215,7 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
         banner,
         succession,
         predecessor,
+        homes,
         pid_file: pid_file_of_service,
         ready,
     };
@@ -223,11 +230,12 @@ fn serve(loaded: Loaded, process: Process, prelude: Prelude, predecessor: Option
 }
 
 /// Pools of the first topology are numbered from 0 in the order of the settings.
-fn bind(listeners: &Listeners, settings: &Settings, inherited: &mut Inherited) -> io::Result<Prepared> {
-    let wanted = settings.pools.iter().zip(0..).map(|(pool, number)| Wanted::of(pool, PoolId(number))).collect();
+fn bind(listeners: &Listeners, loaded: &Loaded, inherited: &mut Inherited) -> io::Result<Prepared> {
+    let wanted = loaded.settings.pools.iter().zip(0..).map(|(pool, number)| Wanted::of(pool, PoolId(number))).collect();
     listeners.prepare(wanted, inherited).map_err(|errors| {
-        let texts: Vec<String> = errors.iter().map(io::Error::to_string).collect();
-        io::Error::new(errors.first().map_or(io::ErrorKind::Other, io::Error::kind), texts.join("\noutrigger: "))
+        let texts: Vec<String> = errors.iter().map(|error| loaded.tell(Some(&error.pool), "listen", error)).collect();
+        let kind = errors.first().map_or(io::ErrorKind::Other, |unbound| unbound.error.kind());
+        io::Error::new(kind, texts.join("\noutrigger: "))
     })
 }
 

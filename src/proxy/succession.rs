@@ -13,15 +13,17 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, mpsc};
 
 use super::data_plane::Order;
+use super::homes::{Homes, known};
 use crate::admin::PortSocket;
 use crate::config::{ListenAddress, Protocol, ServerSettings};
 use crate::listener::Inherited;
-use crate::pool::{PoolId, SharedPool, Topology};
+use crate::pool::{SharedPool, Topology};
 use crate::reload::Live;
 use crate::session::carried::{Carried, Dialect};
 use crate::telemetry::{Event, What};
 use crate::upgrade::{
-    Caller, Door, Ejected, Estate, Failure, LIMIT, MOST_EJECTED, Predecessor, Spawn, Successor, Upgrade, Visit, Visitor,
+    Caller, Door, Ejected, Estate, Failure, KnownPool, LIMIT, MOST_EJECTED, Predecessor, Spawn, Successor, Upgrade,
+    Visit, Visitor,
 };
 use crate::worker::Socket;
 
@@ -73,6 +75,7 @@ pub(super) struct Heritage {
     ports: Vec<(String, OwnedFd)>,
     pub last_client: u64,
     pub ejected: Vec<Ejected>,
+    pub pools: Vec<KnownPool>,
 }
 
 impl Heritage {
@@ -85,6 +88,7 @@ impl Heritage {
             ports,
             last_client: all.estate.last_client + CLIENTS_MEANWHILE,
             ejected: all.estate.ejected,
+            pools: all.estate.pools,
         })
     }
 
@@ -157,6 +161,7 @@ impl Succession {
     /// Has another process take over; whether one has. Whatever goes wrong, this one goes on. Ends when the sessions are on
     /// their way; then the process is to end.
     pub async fn hand_over(&self, live: &mut Live, who: Who) -> bool {
+        live.listeners.farewell().await;
         let sockets = sockets(live).map_err(|error| format!("the sockets cannot be handed over: {error}"));
         let upgrade = self.upgrade.clone().ok_or_else(|| "this program's file is not known".to_owned());
         let (upgrade, sockets) = match upgrade.and_then(|upgrade| Ok((upgrade, sockets?))) {
@@ -166,7 +171,9 @@ impl Succession {
                 return false;
             }
         };
-        let estate = Estate { last_client: live.listeners.last_client(), ejected: ejected(&live.topology.borrow()) };
+        let topology = live.topology.borrow().clone();
+        let last_client = live.listeners.last_client();
+        let estate = Estate { last_client, ejected: ejected(&topology), pools: known(&topology) };
         let program = upgrade.program().display().to_string();
         let (visitor, caller) = match who {
             Who::Signal => (None, None),
@@ -271,11 +278,14 @@ fn ejected(topology: &Topology) -> Vec<Ejected> {
 
 /// Ejects the servers that the process before had ejected, so that no client has to find out anew, and that nothing which
 /// is to be emptied before its return comes back by the way.
-pub(super) fn condemn(topology: &Topology, ejected: &[Ejected]) {
+pub(super) fn condemn(topology: &Topology, homes: &Homes, ejected: &[Ejected]) {
     for Ejected { pool, server, address, why, by_hand_for } in ejected {
-        let pool = topology.pools.iter().find(|known| known.settings.name == *pool);
         let is_it = |known: &&ServerSettings| known.name == *server && known.address.to_string() == *address;
-        let found = pool.and_then(|pool| Some((pool, pool.settings.servers.iter().position(|known| is_it(&known))?)));
+        let pools = [Protocol::Redis, Protocol::Memcached].map(|protocol| homes.find(protocol, pool, topology));
+        let found = pools
+            .into_iter()
+            .flatten()
+            .find_map(|pool| Some((pool, pool.settings.servers.iter().position(|known| is_it(&known))?)));
         match (found, by_hand_for) {
             (Some((pool, server)), Some(left)) => pool.health.eject_by_hand(server, Some(Duration::from_millis(*left))),
             (Some((pool, server)), None) => pool.health.condemn(server, why),
@@ -326,25 +336,18 @@ fn end(error: &io::Error) -> ! {
 }
 
 /// A session goes on here.
-pub(super) fn welcome(live: &Live, (carried, socket): Arrival) {
+pub(super) fn welcome(live: &Live, homes: &Homes, (carried, socket): Arrival) {
     let topology = live.topology.borrow().clone();
-    let Some(pool) = home(&topology, &carried) else {
+    let protocol = match carried.dialect {
+        Dialect::Redis(_) => Protocol::Redis,
+        Dialect::Memcached(_) => Protocol::Memcached,
+    };
+    let Some(pool) = homes.find(protocol, &carried.pool, &topology) else {
         return tracing::info!(pool = carried.pool, "a session of a pool that is not there any more is closed");
     };
     let socket = match socket2::SockRef::from(&socket).local_addr() {
         Ok(address) if address.is_unix() => Socket::Unix(socket.into()),
         _ => Socket::Tcp(socket.into()),
     };
-    live.listeners.welcome(pool, socket, carried, &live.hand_over);
-}
-
-/// The pool that a session belongs to: of its protocol, with its pool's name or else the address it came by.
-fn home(topology: &Topology, carried: &Carried) -> Option<PoolId> {
-    let protocol = match carried.dialect {
-        Dialect::Redis(_) => Protocol::Redis,
-        Dialect::Memcached(_) => Protocol::Memcached,
-    };
-    let candidates = || topology.pools.iter().filter(|pool| pool.settings.protocol == protocol);
-    let by_name = candidates().find(|pool| pool.settings.name == carried.pool);
-    by_name.or_else(|| candidates().find(|pool| pool.settings.listen.to_string() == carried.listen)).map(|pool| pool.id)
+    live.listeners.welcome(pool.id, socket, carried, &live.hand_over);
 }

@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch as published};
 use crate::admin::{AdminServer, ConfigStatus, PortSocket, ServiceManager, StatsServer};
 use crate::config::{ConfigErrors, Loaded, LogFormat, LogSettings, Settings};
 use crate::io::Budget;
-use crate::listener::{HandOver, Inherited, Listeners, Prepared, Wanted};
+use crate::listener::{HandOver, Inherited, Listeners, Prepared, Unbound, Wanted};
 use crate::pool::{Ground, Topology};
 use crate::telemetry::{Event, Format, Log, PreparedLog, What};
 use crate::worker::Worker;
@@ -153,7 +153,7 @@ impl Reloader {
             live.status.unchanged(loaded.hash().to_owned(), needs_restart);
             return Ok(Outcome::Same);
         }
-        let ready = prepare(live, &before, Arc::new(settings)).await;
+        let ready = prepare(live, &before, Arc::new(settings), loaded).await;
         // What was new has been asked for where it would have been; from now on all is asked for as before.
         let ready = ready.inspect_err(|_| live.ground.names.ask(before.settings.resolver))?;
         // Not before: an attempt that fails is made again every 30 s.
@@ -199,8 +199,14 @@ fn say_restart(needed: &[String]) {
     needed.iter().for_each(|what| tracing::warn!("not changed before the process is started anew: {what}"));
 }
 
-/// Makes and binds everything; nothing has changed when it fails. All that is wrong goes into one text.
-async fn prepare(live: &Live, before: &Arc<Topology>, settings: Arc<Settings>) -> Result<Ready, String> {
+/// Makes and binds everything; nothing has changed when it fails. All that is wrong goes into one text, with the places in the
+/// file.
+async fn prepare(
+    live: &Live,
+    before: &Arc<Topology>,
+    settings: Arc<Settings>,
+    loaded: &Loaded,
+) -> Result<Ready, String> {
     let (ground, old, new) = (live.ground.clone(), before.clone(), settings.clone());
     // Rings take their time.
     let built = tokio::task::spawn_blocking(move || old.next(new, &ground)).await;
@@ -225,13 +231,14 @@ async fn prepare(live: &Live, before: &Arc<Topology>, settings: Arc<Settings>) -
     let (listens, log, stats, admin) = opened.await.map_err(|error| error.to_string())?;
     let mut problems = Vec::new();
     let listeners = live.listeners.prepare(listens, &mut Inherited::default());
-    let listeners = listeners.map_err(|errors| problems.extend(errors)).ok();
-    let log = log.map_err(|error| problems.push(error)).ok();
-    let stats = stats.map_err(|error| problems.push(error)).ok();
-    let admin = admin.map_err(|error| problems.push(error)).ok();
+    let of_pool = |error: &Unbound| loaded.tell(Some(&error.pool), "listen", error);
+    let listeners = listeners.map_err(|errors| problems.extend(errors.iter().map(of_pool))).ok();
+    let log = log.map_err(|error| problems.push(loaded.tell(None, "log.file", &error))).ok();
+    let stats = stats.map_err(|error| problems.push(loaded.tell(None, "admin.stats", &error))).ok();
+    let admin = admin.map_err(|error| problems.push(loaded.tell(None, "admin.listen", &error))).ok();
     match (listeners, log, stats, admin) {
         (Some(listeners), Some(log), Some(stats), Some(admin)) => Ok(Ready { topology, listeners, log, stats, admin }),
-        _ => Err(problems.iter().map(io::Error::to_string).collect::<Vec<_>>().join("\n")),
+        _ => Err(problems.join("\n")),
     }
 }
 

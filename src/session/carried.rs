@@ -12,9 +12,6 @@ pub const MOST_INPUT: usize = 64 << 10;
 pub struct Carried {
     /// Name of its pool.
     pub pool: String,
-    /// Where it came in, should the pool have another name by now.
-    #[serde(default)]
-    pub listen: String,
     /// What `CLIENT ID` answers.
     pub id: u64,
     pub dialect: Dialect,

@@ -47,10 +47,9 @@ impl Session {
         }
         let Some(Ok(socket)) = self.stream.take().map(|stream| stream.into_socket()) else { return true };
         self.ends_for(Ending::Departed);
-        let pool = self.pool();
+        let pool = self.newest_pool();
         let carried = Carried {
             pool: pool.settings.name.clone(),
-            listen: pool.settings.listen.to_string(),
             id: self.id,
             dialect: match &*self.dialect.borrow() {
                 Dialect::Redis(state) => carried::Dialect::Redis(state.carried(self)),

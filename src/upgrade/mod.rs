@@ -31,7 +31,7 @@ pub use door::{Caller, Door, Visit, Visitor, ask};
 pub use predecessor::{Inherited, Predecessor};
 pub use spawn::Spawn;
 pub use successor::{Failure, LIMIT, Successor, Upgrade};
-pub use wire::{Ejected, Estate, MOST_EJECTED};
+pub use wire::{Ejected, Estate, KnownPool, MOST_EJECTED};
 
 #[cfg(test)]
 mod tests;

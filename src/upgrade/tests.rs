@@ -98,13 +98,7 @@ fn a_successor_accepts_at_the_sockets_that_it_was_handed() {
     // A session goes along and is answered by the other process.
     let (mut client, server) = UnixStream::pair().unwrap();
     let redis = Redis { name: "me".into(), replies: Replies::SkipNext, ..Redis::default() };
-    let carried = Carried {
-        pool: "p".into(),
-        listen: "h:1".into(),
-        id: 9,
-        dialect: Dialect::Redis(redis),
-        input: b"*1\r\n".to_vec(),
-    };
+    let carried = Carried { pool: "p".into(), id: 9, dialect: Dialect::Redis(redis), input: b"*1\r\n".to_vec() };
     successor.send(&carried, &server).unwrap();
     drop(server);
     let mut said = String::new();
@@ -237,7 +231,7 @@ fn by_hand(room: u64) -> (Successor, Wire) {
 }
 
 fn session(id: u64, input: Vec<u8>) -> Carried {
-    Carried { pool: "p".into(), listen: "h:1".into(), id, dialect: Dialect::Memcached(Memcached { discard: 1 }), input }
+    Carried { pool: "p".into(), id, dialect: Dialect::Memcached(Memcached { discard: 1 }), input }
 }
 
 #[test]
@@ -245,7 +239,7 @@ fn what_goes_along_may_be_of_a_version_that_knows_more_or_less() {
     let read = |json: &str| serde_json::from_str::<Carried>(json).unwrap();
     let less = read(r#"{"pool":"p","id":7,"dialect":{"Redis":{"authenticated":true}}}"#);
     let dialect = Dialect::Redis(Redis { authenticated: true, ..Redis::default() });
-    assert_eq!(less, Carried { pool: "p".into(), listen: String::new(), id: 7, dialect, input: Vec::new() });
+    assert_eq!(less, Carried { pool: "p".into(), id: 7, dialect, input: Vec::new() });
     let more = read(r#"{"pool":"p","id":7,"mood":"fine","dialect":{"Memcached":{"discard":9,"flags":[1]}}}"#);
     assert_eq!(more.dialect, Dialect::Memcached(Memcached { discard: 9 }));
 }

@@ -88,6 +88,16 @@ pub struct Estate {
     pub last_client: u64,
     /// Servers that get no traffic, [`MOST_EJECTED`] at the most.
     pub ejected: Vec<Ejected>,
+    /// All pools that its sessions may be of; empty if they are too many for one message.
+    pub pools: Vec<KnownPool>,
+}
+
+/// A pool, by which the next process tells its sessions and servers from those of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPool {
+    pub protocol: String,
+    pub name: String,
+    pub listen: String,
 }
 
 /// More than that do not go into one message; the others are found out by their failures.

@@ -60,8 +60,11 @@ fn a_port_that_cannot_be_had_leaves_everything_as_it_was() {
     let _held = TcpListener::bind(taken);
     let answer = reload(&proxy, &format!("listen: {own}"), &format!("listen: {taken}"));
     assert_eq!(answer.status, 422);
-    let error = format!("admin: cannot listen on {taken}: Address already in use (os error 98)");
-    assert_eq!(answer.json()["error"], error);
+    let error = format!("admin: cannot listen on {taken}: Address already in use (os error 98)\n");
+    let text = std::fs::read_to_string(proxy.file("outrigger.yml")).unwrap();
+    let line = text.lines().position(|line| line.ends_with(&format!(" {taken}"))).unwrap() + 1;
+    let said = answer.json()["error"].as_str().unwrap().to_owned();
+    assert!(said.contains(&format!("outrigger.yml:{line}:11: {error}")), "{said}");
     assert_eq!(proxy.json("/topology")["config"]["generation"], 1);
 }
 

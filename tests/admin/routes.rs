@@ -1,5 +1,6 @@
 //! Paths, methods, statuses, and what is said.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
@@ -268,6 +269,37 @@ fn a_reload_is_answered_with_what_changed_or_all_that_is_wrong() {
 
     std::fs::write(&file, &good).unwrap();
     eventually("the old file again", || (reload().json()["generation"] == 3).then_some(()));
+}
+
+#[test]
+fn what_the_system_refuses_is_said_with_its_place_in_the_file_and_no_secret() {
+    let mut proxy = Outrigger::start([locals("cache")]);
+    proxy.announce("the configuration was not changed");
+    let file = proxy.file("outrigger.yml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let taken = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [one, two] = taken.each_ref().map(|taken| taken.local_addr().unwrap());
+    let pool =
+        format!("  more: {{redis_auth: hunter2, listen: \"{one}\", protocol: redis, servers: [\"127.0.0.1:1:1\"]}}\n");
+    let stats = good.lines().find(|line| line.starts_with("  stats: ")).unwrap();
+    let bad = good.replace(stats, &format!("  stats: {two}")) + &pool + "log:\n  file: /nowhere/at/all.log\n";
+    std::fs::write(&file, &bad).unwrap();
+    let error = proxy.http("POST", "/reload").json()["error"].as_str().unwrap().to_owned();
+    let in_use = "Address already in use (os error 98)";
+    for (text, column, said) in [
+        (&pool[..], 39, format!("pool more: cannot listen on {one}: {in_use}")),
+        ("  stats: ", 10, format!("statistics: cannot listen on {two}: {in_use}")),
+        ("  file: ", 9, "log file /nowhere/at/all.log: No such file or directory (os error 2)".to_owned()),
+    ] {
+        let line = bad.lines().position(|line| line.starts_with(text.trim_end_matches('\n'))).unwrap() + 1;
+        assert!(error.contains(&format!("outrigger.yml:{line}:{column}: {said}\n")), "{said}: {error}");
+    }
+    assert!(!error.contains("hunter") && !proxy.log().contains("hunter"), "{error}");
+    assert_eq!(proxy.json("/topology")["config"]["generation"], 1);
+    // As soon as they can be had it is in force.
+    drop(taken);
+    std::fs::write(&file, bad.replace("/nowhere/at/all.log", "other.log")).unwrap();
+    eventually("all of it", || (proxy.http("POST", "/reload").json()["generation"] == 2).then_some(()));
 }
 
 #[test]

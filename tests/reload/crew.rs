@@ -230,6 +230,9 @@ impl Hand {
                     Ok(_) => return None,
                     Err(error) => refused.push(format!("{:?}: {error}", sea.ground.addresses[*at])),
                 }
+            } else if !ats.iter().all(alone) {
+                // It may be where another pool was and then, for a moment, nobody.
+                return None;
             }
             if refused.is_empty() || self.orders.removed.load(SeqCst) {
                 return None;

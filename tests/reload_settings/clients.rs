@@ -178,6 +178,13 @@ fn users() {
     scene.change("password: hunter2", "password: hunter3");
     assert!(scene.proxy.client().ask("AUTH app hunter2").starts_with("-WRONGPASS"));
     assert_eq!(scene.proxy.client().ask("AUTH app hunter3"), "+OK");
+    // Of a file, which changes and nobody says so.
+    let logs_in = |password: &str| scene.proxy.client().ask(&format!("AUTH app {password}")) == "+OK";
+    std::fs::write(scene.proxy.file("password"), "hunter4\n").unwrap();
+    scene.change("password: hunter3", "password_file: password");
+    assert!(logs_in("hunter4") && !logs_in("hunter3"));
+    std::fs::write(scene.proxy.file("password"), "hunter5\n").unwrap();
+    until("the other password", || logs_in("hunter5"));
     scene.change("app: {", "web: {");
     client.expect_closed();
     assert!(!scene.proxy.log().contains("hunter"), "a secret was told");

@@ -68,7 +68,13 @@ fn token() {
     scene.change("token: one", "token: two");
     assert_eq!([config("Authorization: Bearer one"), config("Authorization: Bearer two")], [401, 200]);
     assert!(scene.proxy.log().contains("admin.token  changed"), "{}", scene.proxy.log());
-    scene.change("  token: two\n", "");
+    // Of a file, which changes and nobody says so.
+    std::fs::write(scene.proxy.file("token"), "three\n").unwrap();
+    scene.change("token: two", "token_file: token");
+    assert_eq!([config("Authorization: Bearer two"), config("Authorization: Bearer three")], [401, 200]);
+    std::fs::write(scene.proxy.file("token"), "four\n").unwrap();
+    until("the other token", || config("Authorization: Bearer four") == 200);
+    scene.change("  token_file: token\n", "");
     assert_eq!(config("X: y"), 200);
 }
 
@@ -111,7 +117,10 @@ fn file() {
     // A file that cannot be opened leaves everything as it was.
     scene.write("file: stderr\ndrain_timeout: 20s", "file: /nowhere/at/all.log\ndrain_timeout: 21s");
     let error = "log file /nowhere/at/all.log: No such file or directory (os error 2)";
-    until("a failed reload", || scene.config()["last_error"] == error);
+    let at = std::fs::read_to_string(scene.proxy.file("outrigger.yml")).unwrap();
+    let line = at.lines().position(|line| line == "  file: /nowhere/at/all.log").unwrap() + 1;
+    let place = format!("outrigger.yml:{line}:9: {error}\n");
+    until("a failed reload", || scene.config()["last_error"].as_str().unwrap().contains(&place));
     assert_eq!(scene.config()["generation"], 3);
     let mut scene = scene;
     scene.proxy.announce(error);

@@ -1,6 +1,7 @@
 //! An upgrade to another configuration, and upgrades between reloads.
 
 use crate::stage::{Installed, edit};
+use crate::support::client::resp;
 use crate::support::process::Port;
 use crate::support::{Client, Fake, How, Outrigger, Pool, eventually};
 
@@ -100,6 +101,63 @@ fn sessions_of_a_removed_pool_are_closed_after_their_last_reply() {
     assert_eq!(asked(&mut stays), "+one");
     assert!(scene.proxy.address_of(1).connect().is_err());
     assert!(scene.proxy.log().contains("a session of a pool that is not there any more is closed"));
+}
+
+/// Nobody is given another pool's values, whatever address they came by.
+#[test]
+fn sessions_of_a_removed_pool_do_not_go_to_the_one_that_has_its_address_now() {
+    let (one, two) = (says("one"), says("two"));
+    let mut scene = Scene::set([("one", &one), ("two", &two)].map(|(name, s)| Pool::new(name, "redis", &[s.entry()])));
+    let mut clients = [0, 1].map(|pool| scene.proxy.client_of(pool));
+    assert_eq!(clients.each_mut().map(asked), ["+one", "+two"]);
+    let addresses = [0, 1].map(|pool| scene.proxy.socket_address(pool).to_string());
+    scene.upgrade(|text| {
+        let (from, to) = (text.find("  one:\n").unwrap(), text.find("  two:\n").unwrap());
+        text[..from].to_owned() + &text[to..].replace(&addresses[1], &addresses[0])
+    });
+    clients[0].expect_closed();
+    assert_eq!(asked(&mut clients[1]), "+two");
+    assert_eq!(asked(&mut scene.proxy.client_of(0)), "+two");
+}
+
+/// A listener that a reload has closed stays for a moment, for clients that are just being connected.
+#[test]
+fn an_address_that_has_just_gone_out_of_use_can_be_had_by_the_next_process() {
+    let one = says("one");
+    let mut scene = Scene::set([Pool::new("one", "redis", &[one.entry()])]);
+    let mut client = scene.proxy.client();
+    assert_eq!(asked(&mut client), "+one");
+    let (address, moved) = (scene.proxy.socket_address(0).to_string(), Port::reserve());
+    let before = std::fs::read_to_string(scene.proxy.file("outrigger.yml")).unwrap();
+    edit(&scene.proxy, |text| text.replace(&address, &moved.address().to_string()));
+    assert_eq!(scene.proxy.http("POST", "/reload").status, 200);
+    assert!(scene.proxy.address_of(0).connect().is_err());
+    scene.upgrade(|_| before);
+    assert_eq!((asked(&mut client), asked(&mut scene.proxy.client())), ("+one".to_owned(), "+one".to_owned()));
+}
+
+/// A pool may be called what another one was called, and that one something else.
+#[test]
+fn sessions_follow_their_pool_over_names_that_are_passed_on_by_a_later_reload() {
+    let (one, two) = (says("one"), says("two"));
+    let mut scene = Scene::set([("one", &one), ("two", &two)].map(|(name, s)| Pool::new(name, "redis", &[s.entry()])));
+    let mut client = scene.proxy.client_of(0);
+    // It cannot go before it has sent the rest.
+    let large = resp(&["SET", "a", &"x".repeat(200_000)]);
+    client.send(&large[..150_000]);
+    assert_eq!(asked(&mut scene.proxy.client_of(0)), "+one");
+    std::fs::write(scene.proxy.file("next.yml"), std::fs::read(scene.proxy.file("outrigger.yml")).unwrap()).unwrap();
+    scene.installed.install_script("exec $outrigger -c next.yml");
+    scene.proxy.upgrade();
+    for (from, to) in [("  one:\n", "  uno:\n"), ("  two:\n", "  one:\n")] {
+        let text = std::fs::read_to_string(scene.proxy.file("next.yml")).unwrap();
+        std::fs::write(scene.proxy.file("next.yml"), text.replace(from, to)).unwrap();
+        assert_eq!(scene.proxy.http("POST", "/reload").status, 200);
+    }
+    client.send(&large[150_000..]);
+    assert_eq!(client.reply(), "+one");
+    scene.proxy.expect_end_of_replaced();
+    assert_eq!(asked(&mut client), "+one");
 }
 
 #[test]

@@ -135,7 +135,8 @@ fn a_port_that_is_in_use_is_named() {
     let right = std::fs::read_to_string(scene.proxy.file("outrigger.yml")).unwrap();
     let more = format!("  more: {{listen: \"{address}\", protocol: redis, servers: [\"127.0.0.1:1:1\"]}}\n");
     edit(&scene.proxy, |text| text + &more);
-    scene.is_refused(&["cannot serve: ", &format!("pool more: cannot listen on {address}: Address already in use")]);
+    let place = format!("outrigger.yml:{}:18: pool more: cannot listen on {address}: ", right.lines().count() + 1);
+    scene.is_refused(&["cannot serve: ", &format!("{place}Address already in use")]);
     edit(&scene.proxy, |_| right);
     scene.then_all_goes_well();
 }

@@ -69,7 +69,8 @@ fn upgrades(count: usize, clients: usize, callers: usize) {
     let pid_file = folder.path().join("pid");
     let how = How { arguments: vec!["-p".into(), pid_file.display().to_string()], ..How::default() };
     // The machine has others to serve as well: it may stall.
-    let pools = [Pool::redis("r", &redis), Pool::memcached("m", &memcached)].map(|pool| pool.set("timeout: 15s"));
+    let pools = [Pool::redis("r", &redis), Pool::memcached("m", &memcached)]
+        .map(|pool| pool.set("timeout: 15s").set("connect_timeout: 15s"));
     let mut proxy = Outrigger::start_as(how, "workers: 2\n", pools);
     let load = Load::start(&proxy, clients, callers);
     let (mut times, mut usage) = (Vec::new(), Vec::new());
