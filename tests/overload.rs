@@ -15,7 +15,7 @@ use support::client::{Address, resp};
 use support::fake::Talk;
 use support::fleet::Dialect::{self, Memcached, Redis};
 use support::watch::{descriptors, limit_descriptors, memory, peak_memory, processor_time};
-use support::{Client, Fake, Outrigger, Pool, Server, eventually};
+use support::{Client, Fake, Outrigger, PATIENCE, Pool, Server, eventually};
 
 #[path = "overload/bystanders.rs"]
 mod bystanders;
@@ -177,7 +177,8 @@ fn clients_that_take_nothing_are_cut_after_client_write_timeout() {
         let slow = slow_readers(&proxy, dialect, 6, 100);
         eventually("all of them to be cut", || (counter(&proxy, "client_cut_slow") == 6).then_some(()));
         let took = began.elapsed();
-        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(8), "{took:?}");
+        // Without the setting it is 30 s, which nobody waits for here.
+        assert!(took >= Duration::from_secs(1), "{took:?}");
         eventually("nothing to be held", || (buffered(&proxy) == 0).then_some(()));
         bystanders.p99();
         let (request, reply) = hello(dialect);
@@ -194,7 +195,7 @@ fn clients_that_take_nothing_are_cut_after_client_write_timeout() {
 
 #[test]
 fn a_client_that_takes_little_at_a_time_is_not_cut() {
-    let (_server, proxy) = need!(one(Redis, "", &["client_write_timeout: 500ms"]));
+    let (_server, proxy) = need!(one(Redis, "", &["client_write_timeout: 2s"]));
     let value = store_large(&proxy, Redis, 4 * MIB);
     let expected = found(Redis, "large", &value).repeat(5);
     let mut client = proxy.client();
@@ -202,9 +203,9 @@ fn a_client_that_takes_little_at_a_time_is_not_cut() {
     let began = Instant::now();
     // So slowly that the socket takes nothing for longer than the limit, although the client takes a little all the time.
     let mut read = 0;
-    while began.elapsed() < Duration::from_secs(3) {
-        client.expect(&expected[read..read + 20_000]);
-        read += 20_000;
+    while began.elapsed() < Duration::from_secs(6) {
+        client.expect(&expected[read..read + 8000]);
+        read += 8000;
         thread::sleep(Duration::from_millis(50));
     }
     client.expect(&expected[read..]);
@@ -326,13 +327,15 @@ fn without_room_requests_are_refused_at_once_in_order_and_served_again_when_ther
 #[test]
 fn idle_clients_are_closed_after_client_idle_timeout_and_no_others() {
     let (server, go) = held_back(Redis);
-    let pool = Pool::new("pool", "redis", &[server.entry()]).set("timeout: 0").set("client_idle_timeout: 400ms");
+    let pool = Pool::new("pool", "redis", &[server.entry()]).set("timeout: 0").set("client_idle_timeout: 1500ms");
     let proxy = Outrigger::start_with("workers: 1", [pool]);
     let (mut idle, mut half, mut busy, mut waiting) = (proxy.client(), proxy.client(), proxy.client(), proxy.client());
     half.send("*2\r\n$3\r\nGET\r\n");
     waiting.send(get(Redis, "a"));
     let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(1500) {
+    let closed = || counter(&proxy, "client_closed_idle");
+    while closed() < 2 || began.elapsed() < Duration::from_secs(4) {
+        assert!(began.elapsed() < PATIENCE, "{} closed", closed());
         assert_eq!(busy.ask("PING"), "+PONG");
         thread::sleep(Duration::from_millis(20));
     }

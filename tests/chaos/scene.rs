@@ -221,8 +221,11 @@ impl Scene {
     }
 
     /// The increments that servers hold against those that were acknowledged: none is lost, and none was made twice.
-    /// For servers that kept what they held.
+    /// For servers that kept what they held: one that was ejected may have been emptied.
     pub fn increments_add_up(&self, run: &Run) {
+        if run.others_ejected {
+            return run.doubt("others were ejected".to_owned());
+        }
         for (side, told) in self.sides.iter().zip(&run.told) {
             let mut servers: Vec<_> = side.servers.iter().map(Server::client).collect();
             for (key, (acknowledged, unknown)) in &told.seen.counted {
