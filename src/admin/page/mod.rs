@@ -32,7 +32,7 @@ pub const PAGE: &str = concat!(
 pub const PAGE_POLICY: &str = concat!(
     "default-src 'none'; connect-src 'self'; img-src data:; ",
     "style-src 'sha256-4mZ+hU7ekDnxPn2c/SP5SF5cYlx+YktH/eaFcLxt4NI='; ",
-    "script-src 'sha256-+Kcm0WNYhJvILtBl0dJn7htNEkStrxy4QJY6OO+rJjg='; ",
+    "script-src 'sha256-KPoFq2/brTDeuiOzhzFXSoLbFE/2EqIwhsHJRLbWnoQ='; ",
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; ",
     "require-trusted-types-for 'script'; trusted-types 'none'"
 );

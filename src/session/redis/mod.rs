@@ -312,14 +312,11 @@ impl Request<'_, '_> {
     }
 
     fn wrong_arity(&mut self, command: &'static Command) -> Step {
-        if command.route != Route::Transaction(TransactionCommand::Exec) {
-            self.spoil();
-            return self.reject(command, |out, _| errors::wrong_arity(out, command));
+        if command.route == Route::Transaction(TransactionCommand::Exec) {
+            return self.abort_misspelt(command);
         }
-        self.give_up();
-        self.reject(command, |out, _| {
-            errors::exec_abort(out, &format!("wrong number of arguments for '{}' command", command.name));
-        })
+        self.spoil();
+        self.reject(command, |out, _| errors::wrong_arity(out, command))
     }
 
     fn unknown(&mut self) -> Step {

@@ -202,6 +202,14 @@ impl Request<'_, '_> {
         self.answer_as(Verdict::Away(command.class()), |out, _| errors::exec_abort(out, why))
     }
 
+    /// EXEC with arguments ends the transaction as well.
+    pub(super) fn abort_misspelt(&mut self, command: &Command) -> Step {
+        self.give_up();
+        self.reject(command, |out, _| {
+            errors::exec_abort(out, &format!("wrong number of arguments for '{}' command", command.name));
+        })
+    }
+
     fn discard(&mut self, command: &'static Command) -> Step {
         self.session.card.queued.store(-1, Relaxed);
         let refused = self.state.transaction.as_ref().and_then(|transaction| transaction.live()).cloned();
