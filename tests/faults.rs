@@ -249,6 +249,47 @@ fn a_server_that_turns_clients_away_is_not_hammered() {
     assert!(server.accepted() <= 200, "{} connections for 10 requests", server.accepted());
 }
 
+/// Sixteen connections want the server, and hundreds of requests each of them.
+#[test]
+fn the_connections_of_all_workers_do_not_run_for_a_server_that_is_down() {
+    let mut server = need!(Server::redis());
+    let pool = Pool::redis("cache", std::slice::from_ref(&server)).set("server_connections: 4");
+    let mut proxy = Outrigger::start_with("workers: 4", [pool]);
+    proxy.announce("connection lost");
+    proxy.announce("cannot connect");
+    let mut clients: Vec<_> = (0..64).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("SET a 1"), "+OK"));
+    let tried = || {
+        let text = proxy.http("GET", "/metrics").body;
+        let is_it = |line: &&str| {
+            line.starts_with("outrigger_server_connection_errors_total{") && line.contains("connect_failed")
+        };
+        text.lines().find(is_it).and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("the metric")
+    };
+    server.kill();
+    let (start, mut refused) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(2) {
+        for client in &mut clients {
+            assert!(client.ask("GET a").starts_with("-ERR "));
+            refused += 1;
+        }
+    }
+    // Each at once, after 10 ms, after 20 ms and so on: nine times at the most in two seconds.
+    let tried = tried();
+    println!("{tried} attempts for {refused} requests");
+    assert!((16..=16 * 9).contains(&tried), "{tried} attempts for {refused} requests");
+    server.restart();
+    for client in &mut clients {
+        eventually("the server to be back", || (client.ask("GET a") == "nil").then_some(()));
+    }
+    let mut direct = server.client();
+    let told = direct.ask("INFO stats");
+    let received = told.split("total_connections_received:").nth(1).and_then(|rest| rest.split("\\r").next());
+    let received: usize = received.expect("the number").parse().expect("a number");
+    // The test's own are among them: one to see that it is there, and this one.
+    assert!(received <= 16 + 3, "{received} connections for 16");
+}
+
 #[test]
 fn a_stopped_server_costs_its_own_keys_only() {
     let stalled = Fake::start(|_, talk| talk.stall());

@@ -47,6 +47,13 @@ pub trait Tenant: Requester {
 pub trait Keeper {
     /// What the process thinks of the server.
     fn health(&self) -> Rc<dyn ServerHealth>;
+    /// An attempt to connect that began then has failed, or if `linked` the link was lost without a word, and the server is to
+    /// blame.
+    fn not_connected(&self, begun: Instant, linked: bool, reason: &Reason);
+    /// A link was made.
+    fn connected(&self);
+    /// Something was heard on a new link.
+    fn heard(&self);
     /// This connection is over; called before its tenant is told.
     fn lost(&self, number: u64);
     /// Its tenant has no use for it any more.
@@ -129,6 +136,8 @@ pub struct Dedicated {
     /// By family, as the server counts them.
     subscriptions: Cell<[u64; 2]>,
     proven: Cell<bool>,
+    /// The server has said something.
+    heard: Cell<bool>,
     begun: Cell<Instant>,
     /// When its last tenant gave it back.
     pub(crate) idle_since: Cell<Instant>,
@@ -161,6 +170,7 @@ impl Dedicated {
             held_up: Cell::new(0),
             subscriptions: Cell::default(),
             proven: Cell::new(false),
+            heard: Cell::new(false),
             begun: Cell::new(now),
             idle_since: Cell::new(now),
         })
@@ -287,6 +297,7 @@ impl Dedicated {
             Err(reason) => reason,
             Ok(stream) => {
                 self.wire.connected(stream, &self);
+                self.keeper.upgrade().iter().for_each(|keeper| keeper.connected());
                 if let Some(Wait::For(_)) = self.oldest_wait() {
                     self.start_clock();
                 }
