@@ -111,8 +111,9 @@ impl Run {
                 let after = sample.answered.saturating_duration_since(self.broken);
                 let its_own = sample.homes & VICTIM != 0 && sample.answered >= self.broken;
                 let says_so = text.ends_with(&place) || own.contains(&text);
-                // A machine that stands still makes any server late.
-                if text.contains("timed out") && !(its_own && says_so) {
+                // A machine that stands still makes any server late, and has it ejected for that.
+                let late = text.contains("timed out") || text.contains("is ejected");
+                if late && !(its_own && says_so) {
                     strange.push(format!(
                         "{after:?} after the fault, asked {:?} earlier, at home on {:b}: {text}",
                         sample.answered - sample.asked,
@@ -182,10 +183,12 @@ impl Run {
         self
     }
 
-    /// What changes nothing is asked again.
+    /// What changes nothing is asked again; once, so on a machine that stands still two resets may meet the same request.
     pub fn no_read_fails(&self) -> &Self {
         let failed: Vec<&Sample> = self.errors().filter(|s| s.read).collect();
-        assert!(failed.is_empty(), "{} reads failed: {:#?}", failed.len(), &failed[..failed.len().min(5)]);
+        if let Some(first) = failed.first() {
+            self.doubt(format!("{} reads failed: {first:?}", failed.len()));
+        }
         self
     }
 
