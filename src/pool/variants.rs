@@ -17,7 +17,6 @@ use tokio::task::spawn_local;
 use super::health::Seen;
 use super::{Moved, Pool};
 use crate::backend::{Connection, Records, Variant};
-use crate::config::PoolSettings;
 
 /// The connections to one server that are not of the usual variant: a list that only grows, so that what is found in it
 /// stays where it is.
@@ -128,12 +127,5 @@ impl Pool {
         let mut late = self.late.take();
         late.extend(self.stand_in.iter().flat_map(|pool| pool.take_late()));
         late
-    }
-}
-
-impl PoolSettings {
-    /// Whether clients may work in this database.
-    pub fn serves_database(&self, number: u32) -> bool {
-        number == self.redis_db || self.databases.is_some_and(|databases| number < databases)
     }
 }
