@@ -35,7 +35,7 @@
 //! follow it, and [`listener::Listeners::apply`] opens and closes. Sessions go over one by one, when nothing of theirs is
 //! unanswered.
 //!
-//! What cannot share a connection has one to itself for a while: a transaction, a request that blocks, subscriptions. [`pool`]
+//! What cannot share a connection has one to itself for a while: WATCH, a request that blocks, subscriptions. [`pool`]
 //! leases a [`backend::Dedicated`] to the session and takes it back; a session never waits for replies on a shared and on a
 //! dedicated connection at the same time, so that none of its requests overtakes another.
 //!

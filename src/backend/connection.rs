@@ -13,6 +13,7 @@ mod notice;
 mod pushes;
 mod recovery;
 mod scripts;
+mod transactions;
 
 use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
@@ -46,6 +47,8 @@ pub struct Connection {
     wire: Wire<Rc<dyn Requester>>,
     notice: Notice,
     known: Known,
+    /// The server has accepted MULTI on this link.
+    takes_transactions: Cell<bool>,
     pushes: Fold,
     measure: RefCell<Measure>,
     replay: RefCell<Replay>,
@@ -77,6 +80,7 @@ impl Connection {
             health: RefCell::new(health),
             notice: Notice::new(&records, &server),
             known: Known::new(records.scripts.clone()),
+            takes_transactions: Cell::new(false),
             wire: Wire::new(pass, (records.cells, records.facts), Outbound::keeping()),
             pushes: Fold::default(),
             server: RefCell::new(server),
@@ -331,7 +335,10 @@ impl Connection {
                 cells.latency.record(self.wire.pass.stamp().since(entry.written));
                 cells.queue_latency.record(entry.written.since(entry.queued));
             }
-            let payload = input.take(length);
+            let payload = match expect {
+                Expect::Transaction(_) => transactions::outcome(input, length),
+                _ => input.take(length),
+            };
             let out_of_step = matches!(expect, Expect::Memcached(e)
                 if memcached::response::leaves_out_of_step(payload.as_slice(), e));
             signs.note(&self.server(), expect, payload.as_slice(), !entry.expired, || self.queued_at(&entry));

@@ -10,6 +10,8 @@ pub struct Measure {
     /// How far the Redis reply at hand has been looked through; `None` before its second look. A large array is not
     /// looked through from its start at every read.
     partial: Option<Scanner>,
+    /// Of a transaction: how many replies were found whole, and where the next one begins.
+    found: (u32, usize),
 }
 
 impl Measure {
@@ -22,6 +24,7 @@ impl Measure {
             // no RESP2 server sends one.
             Expect::Resp if bytes.first() == Some(&b'>') => Err(Reason::Protocol("a RESP3 push".into())),
             Expect::Resp => self.resp(bytes, limits).map_err(|e| Reason::Protocol(e.to_string())),
+            Expect::Transaction(before) => self.transaction(bytes, before, limits),
             Expect::Memcached(expect) => {
                 memcached::response::scan(bytes, expect, limits).map_err(|e| Reason::Protocol(e.to_string()))
             }
@@ -31,6 +34,23 @@ impl Measure {
     /// As [`Measure::reply`] for Redis, where pushes are welcome as well.
     pub fn reply_or_push(&mut self, bytes: &[u8], limits: &Limits) -> Result<Parsed<usize>, Reason> {
         self.resp(bytes, limits).map_err(|e| Reason::Protocol(e.to_string()))
+    }
+
+    fn transaction(&mut self, bytes: &[u8], before: u32, limits: &Limits) -> Result<Parsed<usize>, Reason> {
+        loop {
+            let (whole, start) = self.found;
+            match self.reply_or_push(&bytes[start..], limits)? {
+                Parsed::Incomplete { need } => return Ok(Parsed::Incomplete { need: start + need }),
+                Parsed::Complete(length) if whole == before && bytes[start] != b'>' => {
+                    self.found = (0, 0);
+                    return Ok(Parsed::Complete(start + length));
+                }
+                // A push among them answers nothing.
+                Parsed::Complete(length) => {
+                    self.found = (whole + u32::from(bytes[start] != b'>'), start + length);
+                }
+            }
+        }
     }
 
     #[inline(always)]
@@ -75,6 +95,34 @@ mod tests {
                 }
             }
             assert_eq!(found, lengths, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_one_reply_however_it_comes() {
+        let limits = Limits::default();
+        let begin = b"+OK\r\n+QUEUED\r\n>2\r\n+a\r\n:1\r\n-ERR no\r\n";
+        for end in [&b"*2\r\n+OK\r\n$1\r\nx\r\n"[..], b"-EXECABORT\r\n", b"*-1\r\n", b">1\r\n+a\r\n_\r\n"] {
+            let whole = [begin, end].concat();
+            let stream = [&whole[..], b":7\r\n", &whole[..]].concat();
+            for step in 1..stream.len() {
+                let (mut measure, mut start, mut found) = (Measure::default(), 0, Vec::new());
+                for upto in (0..stream.len()).step_by(step).chain([stream.len()]) {
+                    while start < upto {
+                        let expect = if found.len() == 1 { Expect::Resp } else { Expect::Transaction(3) };
+                        match measure.reply(&stream[start..upto], expect, &limits) {
+                            Ok(Parsed::Complete(length)) => found.push(length),
+                            Ok(Parsed::Incomplete { need }) => {
+                                assert!(need > upto - start);
+                                break;
+                            }
+                            Err(reason) => panic!("{reason}"),
+                        }
+                        start += found.last().copied().unwrap_or_default();
+                    }
+                }
+                assert_eq!(found, [whole.len(), 4, whole.len()], "in steps of {step}");
+            }
         }
     }
 

@@ -108,6 +108,8 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     Resp,
+    /// A transaction in one piece: so many replies that only say that it goes on, and that of EXEC. They are one reply.
+    Transaction(u32),
     Memcached(memcached::Expect),
 }
 

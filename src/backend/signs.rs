@@ -26,6 +26,10 @@ impl Signs {
         begun: impl FnOnce() -> Instant,
     ) {
         self.heard = true;
+        // Of a transaction that failed it is not known which request was refused, and why.
+        if matches!(expect, Expect::Transaction(_)) && reply.first() == Some(&b'-') {
+            return;
+        }
         if !server.is_failure_reply(expect, reply) {
             // One that comes too late helps nobody.
             self.answered |= in_time;

@@ -230,6 +230,16 @@ impl Pool {
         }
     }
 
+    /// The map that it goes by now.
+    pub fn routing(&self) -> Arc<Routing> {
+        self.routing.borrow().clone()
+    }
+
+    /// Whether it still goes by this map.
+    pub fn goes_by(&self, routing: &Arc<Routing>) -> bool {
+        Arc::ptr_eq(&self.routing.borrow(), routing)
+    }
+
     /// The place of the server that owns `key` now.
     pub fn route(&self, key: &[u8]) -> Result<usize, Away> {
         self.budget.deposit();

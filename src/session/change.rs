@@ -66,6 +66,7 @@ impl Session {
         if let Some(pool) = self.next_pool.take() {
             let variant = self.variant_by(&pool);
             let before = self.pool.replace(pool);
+            self.followed.set(false);
             self.go_by(variant);
             if self.subscribing.get() {
                 self.check_subscriptions();

@@ -6,13 +6,30 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Session;
 use crate::io::Flush;
 
+impl Session {
+    /// What has been answered here goes out with a server's next reply, which cannot take long: a transaction that came in one
+    /// piece is answered in one piece. If it does take long, at the worker's next look.
+    pub(super) fn hold_back(&self) {
+        if !self.holding.replace(true) {
+            self.shared.watch(true);
+        }
+    }
+
+    #[inline]
+    pub(super) fn let_go(&self) {
+        if self.holding.replace(false) {
+            self.shared.watch(false);
+        }
+    }
+}
+
 impl Flush for Session {
     fn flush(self: Rc<Self>) {
         self.dirty.set(false);
         if self.broken.get() {
             return;
         }
-        if self.blocked.get() {
+        if self.blocked.get() || self.holding.get() {
             // What the session answers itself goes into the out buffer all the same.
             return self.held_replies.set(self.replies.borrow().bytes());
         }

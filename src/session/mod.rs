@@ -107,6 +107,10 @@ pub struct Session {
     leaving: Cell<bool>,
     /// The socket is dead; ends now.
     broken: Cell<bool>,
+    /// See [`Session::hold_back`].
+    holding: Cell<bool>,
+    /// The client has the rights that its pool gives its user.
+    followed: Cell<bool>,
     /// Why it ends, as soon as that is known.
     ending: Cell<Option<Ending>>,
     /// Much of the client's is held, most likely a part of a large request.
@@ -170,6 +174,8 @@ impl Session {
             closing: Cell::new(false),
             leaving: Cell::new(false),
             broken: Cell::new(false),
+            holding: Cell::new(false),
+            followed: Cell::new(false),
             ending: Cell::new(None),
             bulky: Cell::new(false),
             held: Cell::new(false),
@@ -197,6 +203,7 @@ impl Session {
         poll_fn(|cx| self.poll(cx)).await;
         self.cells.endings.of(self.ending.get().unwrap_or(Ending::Reset)).increment();
         self.broken.set(true);
+        self.let_go();
         self.give_back_all();
         if let Some(stream) = self.stream.borrow_mut().take() {
             stream.shutdown_write();
@@ -418,6 +425,7 @@ impl Session {
 
     /// After replies came or went: write what there is, and wake the task when it can go on.
     fn progressed(self: &Rc<Self>) {
+        self.let_go();
         let replies = self.replies.borrow();
         if !replies.out.is_empty() && !self.blocked.get() {
             self.mark_dirty();

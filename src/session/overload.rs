@@ -1,5 +1,6 @@
 //! What a session does when there is no room left in the process, or no patience with its client.
 
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,10 @@ impl Session {
 
     /// Called now and then by the worker: ends the session if its client does not read, or says nothing, or has stopped in
     /// a request for which there is no room any more.
-    pub fn check_patience(&self, now: Instant) {
+    pub fn check_patience(self: &Rc<Self>, now: Instant) {
+        if self.holding.get() {
+            self.progressed();
+        }
         if self.must_look_again() || self.patrolled.get() {
             self.wake();
         }

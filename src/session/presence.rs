@@ -17,7 +17,13 @@ impl Shared {
 impl Session {
     /// Goes by the newest rights of the client's user. `false`: there is no such user any more, and the session ends when all
     /// that is owed is sent.
+    #[inline]
     pub(super) fn follow_users(&self) -> bool {
+        self.followed.get() || self.look_up_user()
+    }
+
+    #[cold]
+    fn look_up_user(&self) -> bool {
         let pool = self.pool();
         let known = match &mut *self.dialect.borrow_mut() {
             Dialect::Redis(state) => state.follow(&pool.settings, &self.card),
@@ -29,6 +35,7 @@ impl Session {
             self.gone.set(self.gone.get() || self.stalled.get());
             self.closing.set(true);
         }
+        self.followed.set(known);
         known
     }
 

@@ -80,11 +80,6 @@ impl Tenancy {
         self.ending.get()
     }
 
-    /// It goes on after all.
-    pub(super) fn go_on(&self) {
-        self.ending.set(false);
-    }
-
     /// It is for subscriptions.
     pub(super) fn subscribe(&self) {
         self.subscribes.set(true);

@@ -21,7 +21,7 @@ pub mod watch;
 pub use client::Client;
 pub use dns::{Dns, Says};
 pub use ensemble::Ensemble;
-pub use fake::Fake;
+pub use fake::{Fake, Talk};
 pub use http::Response;
 pub use moody::{Mood, Moody};
 pub use process::{PATIENCE, Port, eventually};

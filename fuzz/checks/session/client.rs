@@ -298,7 +298,9 @@ impl Client {
 fn measure(bytes: &[u8], expect: Expect, client: usize) -> Option<usize> {
     let limits = outrigger::protocol::Limits::default();
     let parsed = match expect {
-        Expect::Resp => resp::response::scan(bytes, &limits).map_err(|error| error.to_string()),
+        Expect::Resp | Expect::Transaction(_) => {
+            resp::response::scan(bytes, &limits).map_err(|error| error.to_string())
+        }
         Expect::Memcached(expect) => text::response::scan(bytes, expect, &limits).map_err(|error| error.to_string()),
     };
     match parsed {

@@ -202,6 +202,7 @@ impl Connection {
         self.wire.facts.doubt();
         *self.measure.borrow_mut() = Measure::default();
         self.known.clear();
+        self.takes_transactions.set(false);
         self.roused.set(None);
         let cells = &self.wire.cells;
         match reason {

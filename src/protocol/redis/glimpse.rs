@@ -7,11 +7,22 @@ use super::commands::{self, Resolved};
 use super::number::{Line, number_line};
 
 /// The name of the command, and each of its keys that can be seen, to `visit`: as much of the key as there is, and its
-/// length.
+/// length. Of a transaction in one piece EXEC, and the keys of its requests.
 pub(in crate::protocol) fn glimpse<'a>(
     request: &'a [u8],
     mut visit: impl FnMut(&'a [u8], usize),
 ) -> Option<&'static str> {
+    let Some(mut rest) = request.strip_prefix(b"*1\r\n$5\r\nMULTI\r\n") else {
+        return Some(glimpse_one(request, &mut visit)?.0);
+    };
+    while let Some((_, end)) = glimpse_one(rest, &mut visit) {
+        rest = rest.get(end..).unwrap_or_default();
+    }
+    Some("exec")
+}
+
+/// Of one request; and where the next one begins.
+fn glimpse_one<'a>(request: &'a [u8], visit: &mut impl FnMut(&'a [u8], usize)) -> Option<(&'static str, usize)> {
     let cut = Cut::of(request)?;
     let whole = |index| cut.argument(index).filter(|(known, length)| known.len() == *length).map(|(known, _)| known);
     let command = match commands::resolve(cut.count, whole) {
@@ -32,7 +43,7 @@ pub(in crate::protocol) fn glimpse<'a>(
         // A request that could not be sent on with these keys was not; what is not there cannot be seen.
         None => drop(command.visit_keys(cut.count, whole, |index, _| see(index))),
     }
-    Some(command.name)
+    Some((command.name, cut.end_of_request()))
 }
 
 /// The arguments of a request that may be cut off anywhere. Made for looking at one after the other.
@@ -75,6 +86,18 @@ impl<'a> Cut<'a> {
                 return Some((&rest[..length.min(rest.len())], length));
             }
             self.at.set((at + 1, content.saturating_add(length).saturating_add(2)));
+        }
+    }
+
+    /// Where the request ends, or would end.
+    fn end_of_request(&self) -> usize {
+        match self.argument(self.count.saturating_sub(1)) {
+            Some(_) => {
+                let (_, start) = self.at.get();
+                self.header(start)
+                    .map_or(usize::MAX, |(content, length)| content.saturating_add(length).saturating_add(2))
+            }
+            None => usize::MAX,
         }
     }
 
@@ -139,6 +162,19 @@ mod tests {
         }
         let (command, keys) = seen(&request("SET abcdefghij v")[..24]);
         assert_eq!((command, keys), (Some("set"), vec![("abcdef".to_owned(), 10)]));
+    }
+
+    #[test]
+    fn of_a_transaction_the_keys_of_all_its_requests_are_seen() {
+        let whole = ["MULTI", "SET first 1", "MGET second third", "PING", "INCR fourth", "EXEC"].map(request).concat();
+        for cut in 15..=whole.len() {
+            let (command, keys) = seen(&whole[..cut]);
+            assert_eq!(command, Some("exec"));
+            for ((seen, length), key) in keys.iter().zip(["first", "second", "third", "fourth"]) {
+                assert!(key.starts_with(seen) && *length == key.len(), "{seen:?} of {key} cut at {cut}");
+            }
+            assert!(cut < whole.len() || keys.len() == 4, "{keys:?}");
+        }
     }
 
     #[test]

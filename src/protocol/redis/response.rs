@@ -112,6 +112,17 @@ pub fn elements(buf: &[u8]) -> Elements<'_> {
     }
 }
 
+/// The replies of a transaction that was sent in one piece, all of them whole: that of EXEC, where it begins, and the first
+/// error among those before.
+pub fn of_transaction(replies: &[u8]) -> (usize, Option<&[u8]>) {
+    let (mut last, mut error) = (&replies[..0], None);
+    for reply in (Elements { rest: replies, left: usize::MAX }) {
+        error = error.or(Some(last).filter(|reply| is_error(reply)));
+        last = reply;
+    }
+    (replies.len() - last.len(), error)
+}
+
 /// Iterator of [`elements`].
 #[derive(Debug, Clone)]
 pub struct Elements<'a> {
