@@ -85,7 +85,8 @@ impl Watched {
             let known = known.map(|due| *due.lock().unwrap_or_else(PoisonError::into_inner));
             let next = Arc::new(Mutex::new(known.map_or(first, |known| known.min(first + interval))));
             due.insert(server.id, next.clone());
-            let probe = Probe::new((*server.description).clone(), pool.settings.protocol);
+            let probe = Probe::new((*server.description).clone(), pool.settings.protocol)
+                .with_databases(pool.settings.other_databases());
             let jitter = Jitter::new(jitter.number());
             tasks.spawn(Watch { probe, health: health.clone(), server: index, next, news: news.clone(), jitter }.run());
         }
@@ -131,7 +132,7 @@ impl Watch {
         }
         self.health.probed(self.server, result.map_err(|why| format!("probe: {why}")));
         if self.health.wants_flush(self.server) {
-            let result = within(limit, self.probe.flush()).await;
+            let result = within(limit * self.probe.databases(), self.probe.flush()).await;
             self.health.flushed(self.server, result.map_err(|why| format!("flush: {why}")));
         }
         self.news.notify_one();

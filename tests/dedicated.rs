@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use support::{Client, Fake, Outrigger, Pool, eventually};
+use support::{Client, Fake, Outrigger, Pool, Server, eventually};
 
 /// Answers everything with +OK but BLPOP, which it never answers.
 fn server() -> Fake {
@@ -227,4 +227,45 @@ fn an_ejection_by_order_ends_what_blocks_at_once() {
     let told: Vec<String> = clients.iter_mut().filter_map(told).collect();
     assert_eq!(told.len() as u64, of_one);
     assert!(told.iter().all(|line| line.starts_with("-ERR Server is ejected")), "{told:?}");
+}
+
+/// Each has a connection of its own, loses it, and wants another one; so do those who block. They must not run for the server all
+/// together, neither while it is down nor when it is back.
+#[test]
+fn hundreds_of_clients_do_not_all_try_a_server_that_is_down() {
+    const SUBSCRIBERS: usize = 300;
+    let mut server = need!(Server::redis());
+    let pool = pool(&[format!("{} one", server.entry())]).set("timeout: 10s");
+    let mut proxy = Outrigger::start_with("workers: 2", [pool]);
+    ["connection lost", "cannot connect", "subscriptions lost"].iter().for_each(|text| proxy.announce(text));
+    let mut subscribers: Vec<Client> = (0..SUBSCRIBERS).map(|_| proxy.client()).collect();
+    for client in &mut subscribers {
+        assert_eq!(client.ask("SUBSCRIBE news"), "[\"subscribe\" \"news\" 1]");
+    }
+    let mut blockers: Vec<Client> = (0..10).map(|_| proxy.client()).collect();
+    let opened = || metric(&proxy, "outrigger_server_dedicated_connections_opened_total", "");
+    let before = opened();
+    server.kill();
+    let (start, mut refused) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(2500) {
+        for client in &mut blockers {
+            let reply = client.ask("BLPOP a 1");
+            assert!(reply.starts_with("-ERR Connection ") && reply.ends_with("(pool cache, server one)"), "{reply}");
+            refused += 1;
+        }
+    }
+    let tried = opened() - before;
+    println!("{tried} attempts for {SUBSCRIBERS} subscribers and {refused} requests");
+    assert!((4..80).contains(&tried), "{tried} attempts to connect, {refused} requests");
+    server.restart();
+    let back = Instant::now();
+    let mut direct = server.client();
+    let all = format!("[\"news\" {SUBSCRIBERS}]");
+    until("all to have subscribed again", || direct.ask("PUBSUB NUMSUB news") == all);
+    println!("all have subscribed again after {:?}", back.elapsed());
+    assert!(opened() - before - tried <= SUBSCRIBERS as u64 + 20, "more than once each");
+    assert_eq!(direct.ask("PUBLISH news x"), SUBSCRIBERS.to_string());
+    subscribers.iter_mut().for_each(|client| assert_eq!(client.reply(), "[\"message\" \"news\" \"x\"]"));
+    assert_eq!(direct.ask("RPUSH a element"), "1");
+    assert_eq!(blockers[0].ask("BLPOP a 1"), "[\"a\" \"element\"]");
 }

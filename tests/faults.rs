@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use support::client::resp;
 use support::fleet::{Dialect, Fleet, Seen};
-use support::{Fake, Outrigger, Pool, Server, eventually};
+use support::{Client, Fake, Outrigger, Pool, Server, eventually};
 
 /// One Redis pool over fakes, one worker, so that one connection is shared; nothing is sent twice.
 fn over(fakes: &[&Fake], timeout: &str) -> Outrigger {
@@ -247,6 +247,103 @@ fn a_server_that_turns_clients_away_is_not_hammered() {
     }
     assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     assert!(server.accepted() <= 200, "{} connections for 10 requests", server.accepted());
+}
+
+#[test]
+fn the_first_request_after_a_long_idle_time_is_served_though_the_server_has_closed_meanwhile() {
+    let redis = need!(Server::redis_with(&["--timeout", "1"]));
+    let memcached = need!(Server::memcached_with(&["-o", "idle_timeout=1"]));
+    let pools =
+        [Pool::redis("r", std::slice::from_ref(&redis)), Pool::memcached("m", std::slice::from_ref(&memcached))];
+    let proxy = Outrigger::start_with("workers: 1", pools.map(|pool| pool.set("retry_budget_percent: 0")));
+    let (mut r, mut m) = (proxy.client_of(0), proxy.client_of(1));
+    // What has a connection to itself leaves it idle as well.
+    let transaction = |client: &mut Client| {
+        for (request, reply) in [("WATCH b", "+OK"), ("MULTI", "+OK"), ("INCR b", "+QUEUED")] {
+            assert_eq!(client.ask(request), reply);
+        }
+        client.ask("EXEC")
+    };
+    for round in 1..=2 {
+        assert_eq!(r.ask("INCR a"), round.to_string());
+        assert_eq!(transaction(&mut r), format!("[{round}]"));
+        assert_eq!(m.tell("set a 0 0 1|x"), "STORED");
+        let closed = || {
+            let stats = proxy.stats();
+            let closed = |pool: &str, server: &Server| stats[pool][server.name()]["server_eof"].as_u64().unwrap();
+            [closed("r", &redis), closed("m", &memcached)]
+        };
+        eventually("the servers to close", || {
+            let [r, m] = closed();
+            (r >= 2 * round && m >= round).then_some(())
+        });
+    }
+    assert!(!proxy.log().contains("WARN"), "{}", proxy.log());
+}
+
+/// As when a firewall has forgotten the connection: nothing comes over it any more, and nobody is told.
+#[test]
+fn the_first_read_after_a_long_idle_time_is_served_though_the_connection_has_died_unseen() {
+    let server = Fake::start(|number, talk| {
+        if number == 0 {
+            talk.request();
+            talk.say("$1\r\na\r\n");
+            return talk.stall();
+        }
+        talk.echo();
+    });
+    let pool = Pool::new("cache", "redis", &[server.entry()]).set("timeout: 800");
+    let mut proxy = Outrigger::start_with("workers: 1", [pool]);
+    proxy.announce("connection lost");
+    let mut client = proxy.client();
+    assert_eq!(client.ask("GET a"), "\"a\"");
+    std::thread::sleep(Duration::from_millis(1300));
+    let asked = Instant::now();
+    assert_eq!(client.ask("GET b"), "\"b\"");
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(400) && took < Duration::from_millis(800), "{took:?}");
+    assert_eq!(server.accepted(), 2);
+}
+
+/// Sixteen connections want the server, and hundreds of requests each of them.
+#[test]
+fn the_connections_of_all_workers_do_not_run_for_a_server_that_is_down() {
+    let mut server = need!(Server::redis());
+    let pool = Pool::redis("cache", std::slice::from_ref(&server)).set("server_connections: 4");
+    let mut proxy = Outrigger::start_with("workers: 4", [pool]);
+    proxy.announce("connection lost");
+    proxy.announce("cannot connect");
+    let mut clients: Vec<_> = (0..64).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("SET a 1"), "+OK"));
+    let tried = || {
+        let text = proxy.http("GET", "/metrics").body;
+        let is_it = |line: &&str| {
+            line.starts_with("outrigger_server_connection_errors_total{") && line.contains("connect_failed")
+        };
+        text.lines().find(is_it).and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).expect("the metric")
+    };
+    server.kill();
+    let (start, mut refused) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(2) {
+        for client in &mut clients {
+            assert!(client.ask("GET a").starts_with("-ERR "));
+            refused += 1;
+        }
+    }
+    // Each at once, after 10 ms, after 20 ms and so on: nine times at the most in two seconds.
+    let tried = tried();
+    println!("{tried} attempts for {refused} requests");
+    assert!((16..=16 * 9).contains(&tried), "{tried} attempts for {refused} requests");
+    server.restart();
+    for client in &mut clients {
+        eventually("the server to be back", || (client.ask("GET a") == "nil").then_some(()));
+    }
+    let mut direct = server.client();
+    let told = direct.ask("INFO stats");
+    let received = told.split("total_connections_received:").nth(1).and_then(|rest| rest.split("\\r").next());
+    let received: usize = received.expect("the number").parse().expect("a number");
+    // The test's own are among them: one to see that it is there, and this one.
+    assert!(received <= 16 + 3, "{received} connections for 16");
 }
 
 #[test]

@@ -255,6 +255,88 @@ fn a_redis_that_is_flushed_comes_back_empty_but_for_its_other_databases() {
 }
 
 #[test]
+fn a_redis_is_flushed_in_every_database_that_its_pool_serves() {
+    // The last one has fewer databases than clients may select, which is no reason for it to stay away.
+    let few = || Server::redis_with(&["--databases", "2"]);
+    let servers = [need!(Server::redis()), need!(Server::redis()), need!(few())];
+    let proxy = over(Pool::redis("cache", &servers), &["on_readmit: flush", "databases: 4", "redis_db: 1"]);
+    let mut direct = servers[0].client();
+    let mut size = |database: u32| {
+        assert_eq!(direct.ask(&format!("SELECT {database}")), "+OK");
+        direct.ask("DBSIZE")
+    };
+    let mut client = servers[0].client();
+    for database in 0..6 {
+        assert_eq!(client.ask(&format!("SELECT {database}")), "+OK");
+        assert_eq!(client.ask("SET key old"), "+OK");
+    }
+    for server in [&servers[0], &servers[2]] {
+        server.pause();
+        reaches(&proxy, server, "ejected");
+        server.resume();
+        reaches(&proxy, server, "live");
+    }
+    assert_eq!([0, 1, 2, 3, 4, 5].map(&mut size), ["0", "0", "0", "0", "1", "1"]);
+}
+
+#[test]
+fn clients_of_other_versions_and_databases_are_handed_over_at_an_ejection_as_well() {
+    let servers = need!(three_redis());
+    // Nobody times out: what waits for the server is handed to another one when it is ejected.
+    let lines = ["timeout: 30s", "databases: 4", "server_retry_timeout: 60000", "probe_timeout: 100ms"];
+    let proxy = over(Pool::redis("cache", &servers), &lines);
+    let mut clients = [("HELLO 2", 0), ("HELLO 3", 0), ("HELLO 2", 3), ("HELLO 3", 3)].map(|(hello, database)| {
+        let mut client = proxy.client();
+        client.ask(hello);
+        assert_eq!(client.ask(&format!("SELECT {database}")), "+OK");
+        client
+    });
+    let [own, ..] = place(&mut clients[0], &servers);
+    // Each has a connection to it.
+    clients.iter_mut().for_each(|client| assert!(!client.ask(&format!("GET {}", own[0])).starts_with('-')));
+    servers[0].pause();
+    let asked = Instant::now();
+    for client in &mut clients {
+        client.send(support::client::resp(&["GET", &own[0]]));
+        client.send(support::client::resp(&["WATCH", &own[0]]));
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply(), "nil");
+        let watched = client.reply();
+        assert!(watched == "+OK" || watched.contains("Server is ejected"), "{watched}");
+    }
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    reaches(&proxy, &servers[0], "ejected");
+}
+
+#[test]
+fn a_server_that_is_out_of_memory_or_busy_is_ejected_if_the_settings_say_so() {
+    for words in ["OOM command not allowed when used memory > 'maxmemory'.", "BUSY Redis is busy running a script."] {
+        let full = Fake::start(move |_, talk| {
+            while let Some(request) = talk.request() {
+                talk.say(if request == "PING" { "+PONG\r\n".to_owned() } else { format!("-{words}\r\n") });
+            }
+        });
+        for (listed, ejected) in [("[]", false), ("[OOM, BUSY]", true)] {
+            let well = need!(Server::redis());
+            let pool = Pool::new("cache", "redis", &[full.entry(), well.entry()]);
+            let lines = [&format!("failure_replies: {listed}"), "server_retry_timeout: 60000"];
+            let mut proxy = over(pool, &lines);
+            proxy.announce("the server is not ready");
+            let mut client = proxy.client();
+            let refused = (0..300).filter(|n| client.ask(&format!("SET key{n} x")) == format!("-{words}")).count();
+            if ejected {
+                assert!((2..20).contains(&refused), "{refused}");
+                assert_eq!(events(&proxy), [("ejected".to_owned(), full.name())]);
+            } else {
+                assert!(refused > 50, "{refused}");
+                assert_eq!(events(&proxy), []);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_memcached_that_is_flushed_comes_back_empty() {
     let servers = need!(Server::three(Server::memcached));
     let proxy = over(Pool::memcached("cache", &servers), &["on_readmit: flush"]);

@@ -19,6 +19,8 @@ use support::{Client, Fake, Outrigger, PATIENCE, Pool, Server, eventually};
 
 #[path = "overload/bystanders.rs"]
 mod bystanders;
+#[path = "overload/crowds.rs"]
+mod crowds;
 #[path = "overload/extremes.rs"]
 mod extremes;
 

@@ -1,5 +1,5 @@
-//! Simulation: health and routing of one pool, by random walks through a world in which servers fail and recover. No
-//! sockets and no clock: ten thousand walks take seconds, and each repeats by its seed.
+//! Simulation: health and routing of one pool, by random walks through a world in which servers fail and recover, and reloads change
+//! the servers and every setting. No sockets and no clock: ten thousand walks take seconds, and each repeats by its seed.
 //!
 //! After every step what must always hold is checked. `SIMULATION_SEED=n` walks one seed only, `SIMULATION_SEEDS=n` so many.
 
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use outrigger::config::{self, OnEjected, PoolSettings};
-use outrigger::health::{Group, Jitter, Policy, Standing, Transition};
+use outrigger::health::{Group, Jitter, Policy, Report, Standing, Transition};
 use outrigger::pool::{Routing, Way};
 use outrigger::ring::Distribution;
 
@@ -107,8 +107,25 @@ struct Server {
     /// Since it was last ejected: good probes in a row, and the first of them.
     good_probes: u32,
     good_since: Instant,
+    ejected_at: Instant,
     ejected_until: Instant,
     emptied: bool,
+}
+
+impl Server {
+    /// One that nobody has heard of.
+    fn new(now: Instant, probe_in: Duration) -> Self {
+        Self {
+            nature: Nature::Well,
+            next_probe: now + probe_in,
+            bad_probes: 0,
+            good_probes: 0,
+            good_since: now,
+            ejected_at: now,
+            ejected_until: now,
+            emptied: false,
+        }
+    }
 }
 
 /// What happened on a walk.
@@ -118,13 +135,17 @@ enum Note {
     Nature(usize, Nature),
     AllWell,
     Transition(usize, Transition),
+    /// Which servers stay what they are, and what holds now.
+    Reload(Vec<Option<usize>>, Policy, OnEjected),
 }
 
 /// One walk. Says its seed if it ends in a panic.
 struct Walk<'a> {
     seed: u64,
     random: Jitter,
-    shape: &'a mut Shape,
+    shapes: &'a mut [Shape],
+    /// Of these the one that is in force.
+    shape: usize,
     policy: Policy,
     interval: Duration,
     group: Group,
@@ -154,34 +175,29 @@ impl<'a> Walk<'a> {
     fn new(seed: u64, shapes: &'a mut [Shape]) -> Self {
         let mut random = Jitter::new(seed);
         let shape = random.number() as usize % shapes.len();
-        let shape = &mut shapes[shape];
-        let mut pick = |choices: &[u32]| choices[random.number() as usize % choices.len()];
-        let policy = Policy {
-            failure_limit: pick(&[1, 2, 3]),
-            retry_timeout: MS * pick(&[100, 1000, 3000]),
-            max_ejected_percent: pick(&[0, 34, 50, 67, 100]) as u8,
-            probe_successes: pick(&[1, 2, 3]),
-            quarantine: MS * pick(&[0, 0, 2000]),
-            flush: pick(&[0, 0, 1]) == 1,
-            slow_start: if shape.slow_start { MS * pick(&[0, 1000, 4000]) } else { Duration::ZERO },
-        };
-        let interval = MS * pick(&[100, 500]);
-        let (now, count) = (Instant::now(), shape.servers());
-        let new = |_| Server {
-            nature: Nature::Well,
-            next_probe: now + random.below(interval),
-            bad_probes: 0,
-            good_probes: 0,
-            good_since: now,
-            ejected_until: now,
-            emptied: false,
-        };
-        let servers = (0..count).map(new).collect();
+        let (policy, interval) = any_policy(&mut random, shapes[shape].slow_start);
+        let (now, count) = (Instant::now(), shapes[shape].servers());
+        let servers = (0..count).map(|_| Server::new(now, random.below(interval))).collect();
         let group = Group::new(policy.clone(), count, random.number());
         let standings = vec![Standing::Live; count];
-        let map = shape.map(standings.clone());
-        let (start, log) = (now, vec![]);
-        Self { seed, random, shape, policy, interval, group, servers, all_well: false, start, now, standings, map, log }
+        let map = shapes[shape].map(standings.clone());
+        let (start, log, all_well) = (now, vec![], false);
+        Self {
+            seed,
+            random,
+            shapes,
+            shape,
+            policy,
+            interval,
+            group,
+            servers,
+            all_well,
+            start,
+            now,
+            standings,
+            map,
+            log,
+        }
     }
 
     fn below(&mut self, limit: usize) -> usize {
@@ -189,7 +205,6 @@ impl<'a> Walk<'a> {
     }
 
     fn walk(mut self) {
-        let original = self.map.clone();
         for _ in 0..STEPS {
             let step = self.interval.mul_f64(0.7);
             let pause = self.random.below(step);
@@ -198,10 +213,65 @@ impl<'a> Walk<'a> {
                 self.change_nature();
             }
             self.send_requests();
+            if self.below(8) == 0 {
+                self.reload();
+            }
         }
         self.recover();
         assert!(self.map.calm);
+        let original = self.shapes[self.shape].map(vec![Standing::Live; self.servers.len()]);
         assert_eq!(self.map.ways, original.ways, "all are well again, and keys are not where they were");
+    }
+
+    /// Other settings, and now and then other servers: what is known of those that stay goes on.
+    fn reload(&mut self) {
+        let (old, before) = (self.servers.len(), self.policy.clone());
+        if self.below(2) == 0 {
+            self.shape = self.below(self.shapes.len());
+        }
+        let (count, on_ejected) = (self.shape().servers(), self.shape().settings.health.on_ejected);
+        (self.policy, self.interval) = any_policy(&mut self.random, self.shapes[self.shape].slow_start);
+        // At some places there is another server now.
+        let stays = |i: usize, random: &mut Jitter| (i < old && random.number() % 8 > 0).then_some(i);
+        let from: Vec<Option<usize>> = (0..count).map(|i| stays(i, &mut self.random)).collect();
+        self.log.push((self.now, Note::Reload(from.clone(), self.policy.clone(), on_ejected)));
+        let mut group = Group::new(self.policy.clone(), count, self.random.number());
+        group.take_over(&self.group, &from);
+        let mut servers: Vec<Option<Server>> = std::mem::take(&mut self.servers).into_iter().map(Some).collect();
+        let shorter = self.policy.retry_timeout.as_secs_f64() / before.retry_timeout.as_secs_f64();
+        for (index, from) in from.iter().enumerate() {
+            let mut server = match from.and_then(|from| servers[from].take()) {
+                Some(server) => server,
+                None => Server::new(self.now, self.random.below(self.interval)),
+            };
+            if shorter < 1.0 {
+                let sentence = server.ejected_until - server.ejected_at;
+                server.ejected_until = server.ejected_at + sentence.mul_f64(shorter);
+            }
+            let is = group.report(index);
+            match from.map(|from| self.group.report(from)) {
+                None => assert_eq!((is.standing, is.failures, is.ejections), (Standing::Live, 0, 0), "server {index}"),
+                Some(was) => {
+                    let known =
+                        |r: &Report| (r.standing, r.failures, r.ejections, r.ejected_at, r.since, r.why.clone());
+                    assert_eq!(known(&is), known(&was), "server {index} is not what it was");
+                    let until = (is.standing == Standing::Ejected).then_some(server.ejected_until);
+                    assert!(until.is_none() || is.until == until, "server {index}: {:?}, not {until:?}", is.until);
+                }
+            }
+            self.servers.push(server);
+        }
+        self.group = group;
+        // Shares that need not grow any more do not.
+        self.group.tick(self.now);
+        self.standings = (0..count).map(|server| self.group.standing(server)).collect();
+        let standings = self.standings.clone();
+        self.map = self.shapes[self.shape].map(standings);
+        self.check_homes();
+    }
+
+    fn shape(&self) -> &Shape {
+        &self.shapes[self.shape]
     }
 
     fn change_nature(&mut self) {
@@ -295,9 +365,11 @@ impl<'a> Walk<'a> {
         self.all_well = true;
         let now = self.now;
         let served = self.servers.iter().map(|s| s.ejected_until.saturating_duration_since(now)).max();
+        // The first probe may still be one of the interval before a reload.
+        let first = self.servers.iter().map(|s| s.next_probe.saturating_duration_since(now)).max();
         // A probe to end its time, one to end its quarantine, and jitter.
         let probes = self.interval.mul_f64(1.1) * (self.policy.probe_successes + 2);
-        let time = served.unwrap_or_default() + self.policy.quarantine + self.policy.slow_start + probes;
+        let time = served.max(first).unwrap_or_default() + self.policy.quarantine + self.policy.slow_start + probes;
         self.pass_time(time);
         assert!(self.standings.iter().all(|s| *s == Standing::Live), "{:?} after {time:?}", self.standings);
     }
@@ -305,12 +377,13 @@ impl<'a> Walk<'a> {
     /// What has changed, and whether it may.
     fn check(&mut self, transitions: impl IntoIterator<Item = (usize, Transition)>) {
         let before = (self.standings.clone(), self.map.clone());
-        let mut moved = false;
+        let (mut moved, mut left) = (false, false);
         for (server, transition) in transitions {
             moved |= transition.moves_keys();
             if let Transition::Ejected { until, .. } = transition {
                 let server = &mut self.servers[server];
-                (server.ejected_until, server.good_probes, server.emptied) = (until, 0, false);
+                (server.ejected_at, server.ejected_until) = (self.now, until);
+                (server.good_probes, server.emptied, left) = (0, false, true);
             }
             self.log.push((self.now, Note::Transition(server, transition)));
         }
@@ -319,9 +392,11 @@ impl<'a> Walk<'a> {
         if !moved {
             return;
         }
-        self.map = self.shape.map(self.standings.clone());
+        self.map = self.shapes[self.shape].map(self.standings.clone());
         let ejected = self.standings.iter().filter(|s| !s.is_live()).count();
-        assert!(ejected <= self.servers.len() * usize::from(self.policy.max_ejected_percent) / 100, "the guard slept");
+        let most = self.servers.len() * usize::from(self.policy.max_ejected_percent) / 100;
+        // A reload may find more than it allows, and sends nobody back.
+        assert!(!left || ejected <= most, "the guard slept");
         assert_eq!(ejected, self.group.ejected());
         for (index, server) in self.servers.iter().enumerate() {
             if !before.0[index].is_live() && self.standings[index].is_live() {
@@ -335,11 +410,12 @@ impl<'a> Walk<'a> {
         self.check_ways(&before.0, &before.1);
     }
 
-    fn check_ways(&self, standings: &[Standing], map: &Map) {
-        let rehash = self.shape.settings.health.on_ejected == OnEjected::Rehash;
+    /// Keys lead to servers that take traffic, or are answered for by the policy.
+    fn check_homes(&self) {
+        let rehash = self.shape().settings.health.on_ejected == OnEjected::Rehash;
         let someone_lives = self.standings.iter().any(|s| s.is_live());
-        for (key, (before, now)) in map.ways.iter().zip(&self.map.ways).enumerate() {
-            match *now {
+        for (key, way) in self.map.ways.iter().enumerate() {
+            match *way {
                 Way::Server(server) => {
                     assert!(self.standings[server].is_live(), "key {key} goes to server {server}, which is ejected")
                 }
@@ -349,6 +425,12 @@ impl<'a> Walk<'a> {
                 }
                 Way::Nowhere => assert!(rehash && !someone_lives, "key {key} goes nowhere"),
             }
+        }
+    }
+
+    fn check_ways(&self, standings: &[Standing], map: &Map) {
+        self.check_homes();
+        for (key, (before, now)) in map.ways.iter().zip(&self.map.ways).enumerate() {
             if let Way::Server(old) = *before
                 && standings[old] == Standing::Live
                 && self.standings[old] == Standing::Live
@@ -366,7 +448,7 @@ impl<'a> Walk<'a> {
     /// twemproxy's ring has it: modula and random spread all keys anew, and ketama counts the points of a server by its
     /// share of the live ones' weight. With unequal weights, so do the keys that a returning server does not take yet.
     fn may_move(&self, key: usize, (old, now): (usize, Way), standings: &[Standing], map: &Map) -> bool {
-        let settings = &self.shape.settings;
+        let settings = &self.shape().settings;
         let Way::Server(new) = now else { return false };
         let (was, is) = (&map.points, &self.map.points);
         let anew = settings.distribution != Distribution::Ketama || is[new] > was[new] || is[old] < was[old];
@@ -376,6 +458,21 @@ impl<'a> Walk<'a> {
         let waits = unequal && (waits(map, standings) || waits(&self.map, &self.standings));
         more || settings.health.on_ejected == OnEjected::Rehash && (anew || waits)
     }
+}
+
+/// Settings, and how often servers are probed.
+fn any_policy(random: &mut Jitter, slow_start: bool) -> (Policy, Duration) {
+    let mut pick = |choices: &[u32]| choices[random.number() as usize % choices.len()];
+    let policy = Policy {
+        failure_limit: pick(&[1, 2, 3]),
+        retry_timeout: MS * pick(&[100, 1000, 3000]),
+        max_ejected_percent: pick(&[0, 34, 50, 67, 100]) as u8,
+        probe_successes: pick(&[1, 2, 3]),
+        quarantine: MS * pick(&[0, 0, 2000]),
+        flush: pick(&[0, 0, 1]) == 1,
+        slow_start: if slow_start { MS * pick(&[0, 1000, 4000]) } else { Duration::ZERO },
+    };
+    (policy, MS * pick(&[100, 500]))
 }
 
 fn number(variable: &str) -> Option<u64> {

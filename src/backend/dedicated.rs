@@ -47,6 +47,13 @@ pub trait Tenant: Requester {
 pub trait Keeper {
     /// What the process thinks of the server.
     fn health(&self) -> Rc<dyn ServerHealth>;
+    /// An attempt to connect that began then has failed, or if `linked` the link was lost without a word, and the server is to
+    /// blame.
+    fn not_connected(&self, begun: Instant, linked: bool, reason: &Reason);
+    /// A link was made.
+    fn connected(&self);
+    /// Something was heard on a new link.
+    fn heard(&self);
     /// This connection is over; called before its tenant is told.
     fn lost(&self, number: u64);
     /// Its tenant has no use for it any more.
@@ -133,6 +140,8 @@ pub struct Dedicated {
     address: RefCell<Arc<str>>,
     /// What the server calls the link, if somebody has asked.
     number_at_server: Cell<Option<i64>>,
+    /// The server has said something.
+    heard: Cell<bool>,
     begun: Cell<Instant>,
     /// When its last tenant gave it back.
     pub(crate) idle_since: Cell<Instant>,
@@ -167,6 +176,7 @@ impl Dedicated {
             proven: Cell::new(false),
             address: RefCell::new(Arc::from("")),
             number_at_server: Cell::new(None),
+            heard: Cell::new(false),
             begun: Cell::new(now),
             idle_since: Cell::new(now),
         })
@@ -308,6 +318,7 @@ impl Dedicated {
             Ok(stream) => {
                 *self.address.borrow_mut() = address(&server.endpoint, Some(&stream)).into();
                 self.wire.connected(stream, &self);
+                self.keeper.upgrade().iter().for_each(|keeper| keeper.connected());
                 if let Some(Wait::For(_)) = self.oldest_wait() {
                     self.start_clock();
                 }

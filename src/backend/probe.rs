@@ -14,6 +14,8 @@ const LONGEST_REPLY: usize = 64 * 1024;
 pub struct Probe {
     server: Server,
     protocol: Protocol,
+    /// Databases that clients may work in besides the server's usual one.
+    others: Vec<u32>,
     limits: Limits,
     /// Nothing is unanswered on it. It is taken out while something is, so that an exchange that is dropped half done
     /// takes the connection along.
@@ -26,7 +28,17 @@ impl Probe {
     /// Of the server described; not connected yet.
     pub fn new(server: Server, protocol: Protocol) -> Self {
         let limits = Limits { max_response_bytes: LONGEST_REPLY, max_line_bytes: LONGEST_REPLY, ..Limits::default() };
-        Self { server, protocol, limits, link: None, blameless: false }
+        Self { server, protocol, others: Vec::new(), limits, link: None, blameless: false }
+    }
+
+    /// Clients may work in these databases as well.
+    pub fn with_databases(self, others: impl IntoIterator<Item = u32>) -> Self {
+        Self { others: others.into_iter().collect(), ..self }
+    }
+
+    /// How many databases there are to empty.
+    pub fn databases(&self) -> u32 {
+        1 + self.others.len() as u32
     }
 
     /// Whether the last failure was no fault of the server: this process has no descriptor left, for one.
@@ -49,7 +61,7 @@ impl Probe {
         }
     }
 
-    /// Empties the server: the database that the pool uses, or all of a memcached.
+    /// Empties the server: the databases that the pool serves, or all of a memcached.
     ///
     /// # Errors
     /// Why it may not be empty.
@@ -57,25 +69,49 @@ impl Probe {
         match self.protocol {
             // Without ASYNC a large database blocks its server for seconds; before Redis 4 there is no such word.
             Protocol::Redis => match self.redis("FLUSHDB", &["FLUSHDB", "ASYNC"]).await? {
-                Err(error) if error.starts_with("ERR ") => self.redis("FLUSHDB", &["FLUSHDB"]).await?,
-                result => result,
+                Err(error) if error.starts_with("ERR ") => self.redis("FLUSHDB", &["FLUSHDB"]).await??,
+                result => result?,
             },
-            Protocol::Memcached => self.memcached("flush_all", memcached::Expect::Ok).await?,
+            Protocol::Memcached => self.memcached("flush_all", memcached::Expect::Ok).await??,
         }
+        if self.others.is_empty() { Ok(()) } else { self.flush_others().await }
+    }
+
+    /// On a connection of its own: on the usual one another could be selected when it is made anew.
+    async fn flush_others(&self) -> Result<(), String> {
+        let mut stream = connect(&self.server, &Facts::default()).await.map_err(|reason| reason.to_string())?;
+        for database in &self.others {
+            match self.redis_on(&mut stream, "SELECT", &["SELECT", &database.to_string()]).await? {
+                // There is no such database, so it holds nothing.
+                Err(error) if error.starts_with("ERR ") => continue,
+                selected => selected?,
+            }
+            match self.redis_on(&mut stream, "FLUSHDB", &["FLUSHDB", "ASYNC"]).await? {
+                Err(error) if error.starts_with("ERR ") => {
+                    self.redis_on(&mut stream, "FLUSHDB", &["FLUSHDB"]).await??;
+                }
+                flushed => flushed?,
+            }
+        }
+        Ok(())
     }
 
     /// Outer error: no reply. Inner error: an error reply.
     async fn redis(&mut self, name: &'static str, command: &[&str]) -> Result<Result<(), String>, String> {
-        let mut request = Vec::new();
-        reply::write_command(&mut request, command);
         let limits = self.limits.clone();
-        let scan = |received: &[u8]| response::scan(received, &limits).map_err(|e| Reason::Protocol(e.to_string()));
-        let reply = self.exchange(name, &request, scan).await?;
-        Ok(match reply.split_first() {
-            Some((b'+', _)) => Ok(()),
-            Some((b'-', text)) => Err(line(text)),
-            _ => Err(format!("unexpected reply to {name}: {}", line(&reply))),
-        })
+        let reply = self.exchange(name, &request(command), |received| scan_redis(received, &limits)).await?;
+        Ok(is_done(name, &reply))
+    }
+
+    /// The same, on this connection.
+    async fn redis_on(
+        &self,
+        stream: &mut Stream,
+        name: &'static str,
+        command: &[&str],
+    ) -> Result<Result<(), String>, String> {
+        let reply = ask(stream, name, &request(command), |received| scan_redis(received, &self.limits)).await;
+        reply.map(|reply| is_done(name, &reply)).map_err(|reason| reason.to_string())
     }
 
     async fn memcached(&mut self, name: &'static str, expect: memcached::Expect) -> Result<Result<(), String>, String> {
@@ -108,6 +144,25 @@ impl Probe {
         let reply = ask(&mut stream, name, request, &scan).await.map_err(|reason| reason.to_string())?;
         self.link = Some(stream);
         Ok(reply)
+    }
+}
+
+fn request(command: &[&str]) -> Vec<u8> {
+    let mut request = Vec::new();
+    reply::write_command(&mut request, command);
+    request
+}
+
+fn scan_redis(received: &[u8], limits: &Limits) -> Result<Parsed<usize>, Reason> {
+    response::scan(received, limits).map_err(|e| Reason::Protocol(e.to_string()))
+}
+
+/// Whether the server did what it was told.
+fn is_done(name: &str, reply: &[u8]) -> Result<(), String> {
+    match reply.split_first() {
+        Some((b'+', _)) => Ok(()),
+        Some((b'-', text)) => Err(line(text)),
+        _ => Err(format!("unexpected reply to {name}: {}", line(reply))),
     }
 }
 

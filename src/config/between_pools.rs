@@ -128,7 +128,7 @@ fn stand_in_shares_a_server(settings: &PoolSettings, places: &Places, pools: &[R
     }
 }
 
-/// Flushing a server empties it for every pool that uses it: memcached whole, Redis one database.
+/// Flushing a server empties it for every pool that uses it: memcached whole, Redis the databases of the pool.
 fn flush_reaches_another_pool(
     settings: &PoolSettings,
     places: &Places,
@@ -139,7 +139,7 @@ fn flush_reaches_another_pool(
     let flushes = |pool: &PoolSettings| pool.health.eject && pool.health.on_readmit == OnReadmit::Flush;
     let Some(at) = places.of("on_readmit").filter(|_| flushes(settings)) else { return };
     let loses = |other: &PoolSettings| {
-        !flushes(other) && other.protocol == settings.protocol && other.redis_db == settings.redis_db
+        !flushes(other) && other.protocol == settings.protocol && shares_a_database(settings, other)
     };
     for address in addresses(settings) {
         let others = users.get(&address).into_iter().flatten().filter_map(|index| pools.get(*index));
@@ -150,6 +150,12 @@ fn flush_reaches_another_pool(
             return;
         }
     }
+}
+
+/// Whether clients of both may work in the same database of a server.
+fn shares_a_database(one: &PoolSettings, other: &PoolSettings) -> bool {
+    let both = one.databases.is_some() && other.databases.is_some();
+    both || one.serves_database(other.redis_db) || other.serves_database(one.redis_db)
 }
 
 /// Of the servers that another pool could have too.

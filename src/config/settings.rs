@@ -258,6 +258,16 @@ impl PoolSettings {
     pub fn ring_servers(&self) -> Vec<RingServer<'_>> {
         self.servers.iter().map(|server| RingServer { name: &server.name, weight: server.weight }).collect()
     }
+
+    /// Whether clients may work in this database.
+    pub fn serves_database(&self, number: u32) -> bool {
+        number == self.redis_db || self.databases.is_some_and(|databases| number < databases)
+    }
+
+    /// The databases besides `redis_db` that clients may work in.
+    pub fn other_databases(&self) -> impl Iterator<Item = u32> {
+        (0..self.databases.unwrap_or(0)).filter(|number| *number != self.redis_db)
+    }
 }
 
 impl CommandSettings {

@@ -5,8 +5,11 @@
 //! - there are at most [`Bounds::most`] of the first two together, and at most [`Bounds::idle`] idle;
 //! - what is idle leads to the server as it is described now.
 
+mod attempts;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +19,8 @@ use tokio::task::spawn_local;
 use crate::backend::{Dedicated, Facts, Keeper, Reason, Server, ServerHealth, Tenant, Variant};
 use crate::config::PoolSettings;
 use crate::io::Pass;
-use crate::telemetry::ServerCells;
+use crate::telemetry::{ServerCells, Trouble};
+use attempts::Attempts;
 
 /// One that nobody has used for so long is closed. A burst of transactions comes again sooner, and servers that close idle
 /// connections themselves (`timeout`) wait longer.
@@ -37,13 +41,25 @@ impl Bounds {
     }
 }
 
-/// There are as many dedicated connections to a server as there may be.
+/// Why there is no dedicated connection to be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("too many dedicated connections: dedicated_connections: {most} are in use (pool {pool}, server {server})")]
-pub struct Full {
-    pub pool: String,
-    pub server: String,
-    pub most: usize,
+pub enum Refusal {
+    /// There are as many as there may be.
+    #[error("too many dedicated connections: dedicated_connections: {most} are in use (pool {pool}, server {server})")]
+    Full { pool: String, server: String, most: usize },
+    /// The last attempt to connect has failed for this reason, and the time for another one has not come.
+    #[error("{reason} (pool {pool}, server {server})")]
+    Down { pool: String, server: String, reason: Reason },
+}
+
+impl Refusal {
+    /// What it is counted as.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Full { .. } => Trouble::Overload,
+            Self::Down { reason, .. } => reason.trouble(),
+        }
+    }
 }
 
 /// What a lot goes by; another one after a reload.
@@ -71,6 +87,7 @@ pub struct Lot {
     number: Cell<u64>,
     /// When the last loss was told of.
     last_loss: Cell<Option<Instant>>,
+    attempts: RefCell<Attempts>,
     /// The server is not in the configuration any more.
     leaving: Cell<bool>,
 }
@@ -78,8 +95,10 @@ pub struct Lot {
 impl Lot {
     /// None yet.
     pub(super) fn new(terms: Terms, pass: Rc<Pass>, cells: Arc<ServerCells>) -> Rc<Self> {
+        let attempts = RefCell::new(fresh(&terms));
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
+            attempts,
             pass,
             cells,
             terms: RefCell::new(terms),
@@ -93,7 +112,10 @@ impl Lot {
     }
 
     /// A connection of this variant for this tenant: the one that was used last, or else a new one.
-    pub fn lease(&self, variant: Variant, tenant: Rc<dyn Tenant>, line: u32) -> Result<Rc<Dedicated>, Full> {
+    ///
+    /// # Errors
+    /// When there are too many, or it is too early for another attempt.
+    pub fn lease(&self, variant: Variant, tenant: Rc<dyn Tenant>, line: u32) -> Result<Rc<Dedicated>, Refusal> {
         let dedicated = match self.take_idle(variant) {
             Some(idle) => {
                 idle.move_in(tenant, line);
@@ -136,14 +158,20 @@ impl Lot {
         }
     }
 
-    fn open(&self, variant: Variant, tenant: Rc<dyn Tenant>, line: u32) -> Result<Rc<Dedicated>, Full> {
+    fn open(&self, variant: Variant, tenant: Rc<dyn Tenant>, line: u32) -> Result<Rc<Dedicated>, Refusal> {
         let description = self.description(variant);
-        let Terms { server, bounds, facts, .. } = &*self.terms.borrow();
+        let Terms { server, bounds, facts, health, .. } = &*self.terms.borrow();
+        let names = || (server.pool.clone(), server.name.clone());
         if self.in_use.borrow().len() >= bounds.most {
             self.cells.dedicated_refused.increment();
-            return Err(Full { pool: server.pool.clone(), server: server.name.clone(), most: bounds.most });
+            let (pool, server) = names();
+            return Err(Refusal::Full { pool, server, most: bounds.most });
         }
         let number = self.number.get();
+        if let Some(reason) = self.attempts.borrow_mut().refuse(number, health.recoveries(), self.pass.now()) {
+            let (pool, server) = names();
+            return Err(Refusal::Down { pool, server, reason });
+        }
         self.number.set(number + 1);
         let (keeper, tools): (Weak<dyn Keeper>, _) =
             (self.me.clone(), (self.pass.clone(), self.cells.clone(), facts.clone()));
@@ -173,8 +201,10 @@ impl Lot {
         self.close_stale();
     }
 
-    /// Closes what is idle and leads to where the server was before, and what is more than may be kept.
+    /// Closes what is idle and leads to where the server was before, and what is more than may be kept. What was learnt from
+    /// attempts to connect there does not apply any more.
     pub fn close_stale(&self) {
+        *self.attempts.borrow_mut() = fresh(&self.terms.borrow());
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         let (kept, stale): (Vec<_>, Vec<_>) = idle.into_iter().partition(|one| self.is_of_use(one));
         *self.idle.borrow_mut() = kept;
@@ -257,7 +287,21 @@ impl Keeper for Lot {
         self.terms.borrow().health.clone()
     }
 
+    fn not_connected(&self, begun: Instant, linked: bool, reason: &Reason) {
+        let recoveries = self.health().recoveries();
+        self.attempts.borrow_mut().failed((begun, linked), reason, recoveries, Instant::now());
+    }
+
+    fn connected(&self) {
+        self.attempts.borrow_mut().connected();
+    }
+
+    fn heard(&self) {
+        self.attempts.borrow_mut().heard();
+    }
+
     fn lost(&self, number: u64) {
+        self.attempts.borrow_mut().over(number);
         if self.in_use.borrow_mut().remove(&number).is_none() {
             self.idle.borrow_mut().retain(|one| one.number != number);
         }
@@ -287,6 +331,11 @@ impl Keeper for Lot {
         self.last_loss.set(Some(Instant::now()));
         true
     }
+}
+
+/// Nothing is known of attempts to connect.
+fn fresh(terms: &Terms) -> Attempts {
+    Attempts::new(terms.server.max_reconnect_delay, RandomState::new().hash_one(std::process::id()))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use variants::Others;
 pub use explain::Explanation;
 pub use health::{Notify, PoolHealth};
 pub use learnt::{Answer, Learnt, Name, Outlook};
-pub use lot::{Full, Lot};
+pub use lot::{Lot, Refusal};
 pub use routing::{Routing, Way};
 pub use succession::{PoolMark, match_marks, match_pools, match_servers};
 pub use topology::{Ground, ServerId, SharedPool, SharedServer, Topology};
@@ -346,14 +346,14 @@ impl Pool {
     /// was used last, or else a new one, which connects at once. `line`: what the tenant calls it.
     ///
     /// # Errors
-    /// When there are too many.
+    /// When there are too many, or the server could not be connected to a moment ago.
     pub fn lease(
         &self,
         place: usize,
         variant: Variant,
         tenant: Rc<dyn Tenant>,
         line: u32,
-    ) -> Result<Rc<Dedicated>, Full> {
+    ) -> Result<Rc<Dedicated>, Refusal> {
         match (self.lots.get(place), &self.stand_in) {
             (None, Some(pool)) => pool.lease(place - self.servers(), self.at_stand_in(pool, variant), tenant, line),
             _ => self.lots[place].lease(variant, tenant, line),

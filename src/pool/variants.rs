@@ -20,7 +20,6 @@ use super::health::Seen;
 use super::lot::UNUSED;
 use super::{Moved, Pool};
 use crate::backend::{Connection, Records, Variant};
-use crate::config::PoolSettings;
 
 /// The connections to one server that are not of the usual variant: a list that only grows, so that what is found in it
 /// stays where it is.
@@ -138,12 +137,5 @@ impl Pool {
         let mut late = self.late.take();
         late.extend(self.stand_in.iter().flat_map(|pool| pool.take_late()));
         late
-    }
-}
-
-impl PoolSettings {
-    /// Whether clients may work in this database.
-    pub fn serves_database(&self, number: u32) -> bool {
-        number == self.redis_db || self.databases.is_some_and(|databases| number < databases)
     }
 }

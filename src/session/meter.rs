@@ -53,6 +53,8 @@ pub enum Verdict {
     Own,
     /// Refused.
     Rejected(Class, Trouble),
+    /// In place of a server that was tried a moment ago, and could not be connected to.
+    Failed(Class, Trouble),
     /// In place of a server that is ejected: nothing, or an error.
     Away(Class),
 }
@@ -61,7 +63,7 @@ impl Verdict {
     fn class(self) -> Class {
         match self {
             Self::Own => Class::Proxy,
-            Self::Rejected(class, _) | Self::Away(class) => class,
+            Self::Rejected(class, _) | Self::Failed(class, _) | Self::Away(class) => class,
         }
     }
 
@@ -69,14 +71,14 @@ impl Verdict {
         match (self, outcome_of(reply)) {
             (Self::Rejected(..), _) | (Self::Own, Outcome::Error) => Outcome::Rejected,
             (Self::Own, _) => Outcome::Ok,
-            (Self::Away(_), Outcome::Error) => Outcome::Failed,
+            (Self::Failed(..), _) | (Self::Away(_), Outcome::Error) => Outcome::Failed,
             (Self::Away(_), outcome) => outcome,
         }
     }
 
     fn trouble(self, outcome: Outcome) -> Option<Trouble> {
         match (self, outcome) {
-            (Self::Rejected(_, trouble), _) => Some(trouble),
+            (Self::Rejected(_, trouble) | Self::Failed(_, trouble), _) => Some(trouble),
             (Self::Own, Outcome::Rejected) => Some(Trouble::Invalid),
             (Self::Away(_), Outcome::Failed) => Some(Trouble::Ejected),
             _ => None,

@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use super::{Common, Departure, Session};
+use crate::health::Jitter;
 use crate::io::Pass;
 use crate::telemetry::Fold;
 
@@ -25,6 +27,8 @@ pub struct Shared {
     pub(super) subscribers: RefCell<HashMap<u64, Weak<Session>>>,
     /// Connections with subscriptions that were lost.
     pub(super) lost_lines: Fold,
+    /// So that not all of them are made again at once.
+    pub(super) jitter: RefCell<Jitter>,
     /// Set once the process drains: sessions close when nothing is owed.
     pub(super) draining: Cell<bool>,
     /// Set once another process takes this one's place: sessions go there instead.
@@ -50,6 +54,7 @@ impl Shared {
             scratch: RefCell::default(),
             subscribers: RefCell::default(),
             lost_lines: Fold::default(),
+            jitter: RefCell::new(Jitter::new(RandomState::new().hash_one(started))),
             draining: Cell::new(false),
             departure: RefCell::default(),
         })

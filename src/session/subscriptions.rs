@@ -33,7 +33,8 @@ use crate::protocol::redis::reply;
 use crate::protocol::redis::response::{elements, is_error, text};
 use book::{Ask, Book, Name};
 
-/// Between two attempts to subscribe again.
+/// Between two attempts to subscribe again, at the most, and half of it at the least. The first comes within a tenth of it. By chance,
+/// so that a server that is back is not run over by all subscribers at once.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// All that a session is subscribed to, and the lines to the servers that have it.
@@ -133,7 +134,7 @@ impl Subscriptions {
             None => {
                 let place = (0..pool.servers()).find(|place| pool.server_id(*place) == ask.server);
                 let place = place.ok_or_else(|| "the server was removed".to_owned())?;
-                let tenancy = session.lease(pool, place)?;
+                let tenancy = session.lease(pool, place).map_err(|refusal| refusal.to_string())?;
                 tenancy.subscribe();
                 self.lines.push(Line { tenancy, asked: VecDeque::new() });
                 self.lines.len() - 1
@@ -148,7 +149,7 @@ impl Subscriptions {
         if !told && ask.joins {
             session.tell_of_lost_line(&String::from_utf8_lossy(error.trim_ascii()));
         }
-        self.retry_at = Some(session.shared.pass.now() + RETRY);
+        self.retry_at = Some(session.retry_at());
         asks
     }
 }
@@ -309,13 +310,27 @@ impl Session {
         reply::write_error(&mut error, &format!("ERR {why}"));
         let (asks, _) = all.book.lost(tenancy.server, &error);
         all.carry_out(self, &pool, asks);
-        let now = self.shared.pass.now();
-        all.retry_at = Some(if all.retry_at.is_some() { now + RETRY } else { now });
+        all.retry_at = Some(match all.retry_at {
+            Some(at) if at > self.shared.pass.now() => at,
+            Some(_) => self.retry_at(),
+            None => self.soon(),
+        });
         if all.book.has_names() {
             self.tell_of_lost_line(why);
         }
         self.tell_subscriber(all);
         self.wake();
+    }
+
+    /// When the next attempt to subscribe again is to be.
+    fn retry_at(&self) -> Instant {
+        let shared = &self.shared;
+        shared.pass.now() + RETRY / 2 + shared.jitter.borrow_mut().below(RETRY / 2)
+    }
+
+    /// When the first one is to be.
+    fn soon(&self) -> Instant {
+        self.shared.pass.now() + self.shared.jitter.borrow_mut().below(RETRY / 10)
     }
 
     fn tell_of_lost_line(&self, why: &str) {
@@ -360,7 +375,7 @@ impl Session {
             all.carry_out(self, &pool, asks);
             // Should it be lost at once again, the next attempt waits.
             if again.is_some() || all.book.is_stale() {
-                all.retry_at = Some(now + RETRY);
+                all.retry_at = Some(self.retry_at());
             }
         } else if due {
             all.retry_at = None;

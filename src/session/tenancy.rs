@@ -12,7 +12,7 @@ use super::posts::Post;
 use super::{Dialect, Session};
 use crate::backend::{Answer, Dedicated, Failure, Requester, Tenant, Ticket, Wait};
 use crate::io::{Outbound, Pass, Payload};
-use crate::pool::{Pool, ServerId};
+use crate::pool::{Pool, Refusal, ServerId};
 use crate::protocol::redis::response;
 
 /// In place of a request's number: the session's own request, not its client's.
@@ -259,8 +259,8 @@ impl Session {
     /// Leases a connection to the server at `place`, which takes traffic.
     ///
     /// # Errors
-    /// What to tell the client when there are too many.
-    pub(super) fn lease(self: &Rc<Self>, pool: &Pool, place: usize) -> Result<Rc<Tenancy>, String> {
+    /// Why there is none to be had.
+    pub(super) fn lease(self: &Rc<Self>, pool: &Pool, place: usize) -> Result<Rc<Tenancy>, Refusal> {
         let tenancy = Rc::new(Tenancy {
             session: self.clone(),
             server: pool.server_id(place),
@@ -271,7 +271,7 @@ impl Session {
             subscribes: Cell::new(false),
             post: RefCell::default(),
         });
-        let connection = pool.lease(place, self.variant(), tenancy.clone(), 0).map_err(|full| full.to_string())?;
+        let connection = pool.lease(place, self.variant(), tenancy.clone(), 0)?;
         *tenancy.connection.borrow_mut() = Some(connection);
         self.tenancies.borrow_mut().push(tenancy.clone());
         Ok(tenancy)

@@ -209,7 +209,7 @@ impl Run {
         self
     }
 
-    /// What changes nothing is asked again.
+    /// What changes nothing is asked again; once, so on a machine that stands still two resets may meet the same request.
     pub fn no_read_fails(&self) -> &Self {
         // One that is asked again late meets the next fault.
         let failed: Vec<&Sample> = self.errors().filter(|s| s.read).collect();

@@ -46,10 +46,23 @@ impl Bystanders {
     /// Ends them once they have asked enough; how long 99 of 100 requests took at the most.
     pub fn p99(self) -> Duration {
         eventually("enough requests", || (self.rounds.load(SeqCst) >= ENOUGH).then_some(()));
+        let all = self.end();
+        all[all.len() * 99 / 100]
+    }
+
+    /// Ends them; how long their requests took, the shortest time first.
+    fn end(self) -> Vec<Duration> {
         self.stop.store(true, SeqCst);
         let mut all: Vec<Duration> = self.clients.into_iter().flat_map(|c| c.join().unwrap()).collect();
         all.sort();
-        all[all.len() * 99 / 100]
+        all
+    }
+
+    /// Ends them: each had its own replies and no error. How long they waited is not judged, as the crowd takes what the machine
+    /// has.
+    pub fn served(self) {
+        let all = self.end();
+        println!("{} pairs of requests beside, the slowest in {:?}", all.len(), all.last().expect("one at least"));
     }
 
     /// The p99 of some time without a cause for more.

@@ -49,6 +49,9 @@ impl Dedicated {
         cells.connection_errors.of(reason.trouble()).increment();
         let Some(keeper) = self.keeper.upgrade() else { return };
         let begun = self.begun.get();
+        if reason.is_failure() && !(was_up && self.heard.get()) {
+            keeper.not_connected(begun, was_up, reason);
+        }
         match (reason.is_failure(), was_up) {
             (true, true) if keeper.is_news(begun) => keeper.health().failed(begun, reason, "connection lost"),
             (true, false) => keeper.health().failed(begun, reason, "cannot connect"),

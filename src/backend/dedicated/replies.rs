@@ -43,6 +43,9 @@ impl Dedicated {
             }
         }
         if let Some(keeper) = self.keeper.upgrade() {
+            if !self.heard.replace(true) {
+                keeper.heard();
+            }
             signs.tell(&*keeper.health());
         }
         Ok(())

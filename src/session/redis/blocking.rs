@@ -11,10 +11,9 @@ use super::super::tenancy::Tenancy;
 use super::{Request, whole, write_away};
 use crate::backend::Wait;
 use crate::io::Payload;
-use crate::pool::Away;
+use crate::pool::{Away, Refusal};
 use crate::protocol::redis::commands::{Blocks, Command, FanOut, Route, TransactionCommand};
 use crate::protocol::redis::{errors, reply};
-use crate::telemetry::Trouble;
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
@@ -45,9 +44,12 @@ impl Request<'_, '_> {
         if self.pool.is_stand_in(place) {
             return Err(self.reject(command, |out, r| errors::not_at_stand_in(out, command, r.pool.name_of(place))));
         }
-        session.lease(self.pool, place).map_err(|full| {
-            let verdict = Verdict::Rejected(command.class(), Trouble::Overload);
-            self.answer_as(verdict, |out, _| reply::write_error(out, &format!("ERR {full}")))
+        session.lease(self.pool, place).map_err(|refusal| {
+            let verdict = match refusal {
+                Refusal::Full { .. } => Verdict::Rejected(command.class(), refusal.trouble()),
+                Refusal::Down { .. } => Verdict::Failed(command.class(), refusal.trouble()),
+            };
+            self.answer_as(verdict, |out, _| reply::write_error(out, &format!("ERR {refusal}")))
         })
     }
 

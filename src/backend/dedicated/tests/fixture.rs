@@ -115,6 +115,12 @@ impl Keeper for Desk {
         self.me.borrow().upgrade().unwrap()
     }
 
+    fn not_connected(&self, _: Instant, _: bool, _: &Reason) {}
+
+    fn connected(&self) {}
+
+    fn heard(&self) {}
+
     fn lost(&self, number: u64) {
         self.lost.borrow_mut().push(number);
     }

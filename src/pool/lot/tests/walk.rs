@@ -166,6 +166,7 @@ struct Walk {
     stays: Vec<Stay>,
     leased: usize,
     refused: u64,
+    down: usize,
     ends: Rc<[Cell<usize>; 2]>,
 }
 
@@ -184,7 +185,7 @@ impl Walk {
     }
 
     fn lease(&mut self) {
-        let name = self.leased + self.refused as usize;
+        let name = self.leased + self.down + self.refused as usize;
         let (owed, left, lost) = (RefCell::default(), Cell::new(false), Cell::new(false));
         let guest = Rc::new(Guest { name, owed, left, lost, ends: self.ends.clone() });
         let variant = Variant { database: [0, 0, 0, 5][self.random.below(4)], ..Variant::default() };
@@ -196,7 +197,9 @@ impl Walk {
                 self.stays.push(stay);
                 self.leased += 1;
             }
-            Err(_) => {
+            // The other end may have been lost again and again before it said anything.
+            Err(Refusal::Down { .. }) => self.down += 1,
+            Err(Refusal::Full { .. }) => {
                 self.refused += 1;
                 assert!(self.stays.len() >= self.now.1.most, "refused although there is room");
             }
@@ -263,7 +266,7 @@ async fn walk(pass: Rc<Pass>, seed: u64) {
     let (health, bounds) = (Rc::<Health>::default(), Bounds { most: 10, idle: 4 });
     let lot = Lot::new(terms(&servers[0], &health, bounds), pass.clone(), Arc::default());
     let (now, stays, random, ends) = ((0, bounds), Vec::new(), Random(seed), Rc::default());
-    let mut walk = Walk { random, lot, health, servers, now, stays, leased: 0, refused: 0, ends };
+    let mut walk = Walk { random, lot, health, servers, now, stays, leased: 0, refused: 0, down: 0, ends };
     for _ in 0..6_000 {
         walk.step();
         match walk.random.below(200) {
@@ -287,6 +290,7 @@ async fn walk(pass: Rc<Pass>, seed: u64) {
     // The walk went where there is something to see.
     let (opened, ends) = (cells.dedicated_opened.get() as usize, [0, 1].map(|at: usize| walk.ends[at].get()));
     assert!(ends[0] > 500 && ends[1] > 50 && walk.refused > 0, "{ends:?}, refused {}", walk.refused);
+    assert!(walk.down < walk.leased, "{} refused as the server is down, {} leased", walk.down, walk.leased);
     assert!(opened < walk.leased && cells.server_timedout.get() > 0, "{opened} opened for {}", walk.leased);
 }
 
