@@ -69,20 +69,26 @@ fn without_discard() -> Fake {
 
 /// What a server has kept of a transaction must not become part of the next one.
 #[test]
-fn a_connection_on_which_the_proxy_may_not_discard_is_not_used_again() {
-    let server = without_discard();
-    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
-    let (mut first, mut second) = (proxy.client(), proxy.client());
-    assert_eq!(first.ask("WATCH a"), "+OK");
-    assert_eq!(first.ask("MULTI"), "+OK");
-    assert_eq!(first.ask("SET a first"), "+QUEUED");
-    // EXEC cannot succeed any more, so the proxy itself discards.
-    assert!(first.ask("SUBSCRIBE a").starts_with('-'));
-    assert!(first.ask("EXEC").starts_with("-EXECABORT "));
-    next_transaction_is_its_own(&server, &proxy, &mut second);
-    // Nor does it keep the first from going on.
-    assert_eq!(first.ask("WATCH a"), "+OK");
-    assert_eq!(first.ask("UNWATCH"), "+OK");
+fn a_connection_on_which_discard_was_refused_is_not_used_again() {
+    for own in [true, false] {
+        let server = without_discard();
+        let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+        let (mut first, mut second) = (proxy.client(), proxy.client());
+        assert_eq!(first.ask("WATCH a"), "+OK");
+        assert_eq!(first.ask("MULTI"), "+OK");
+        assert_eq!(first.ask("SET a first"), "+QUEUED");
+        if own {
+            // EXEC cannot succeed any more, so the proxy itself discards.
+            assert!(first.ask("SUBSCRIBE a").starts_with('-'));
+            assert!(first.ask("EXEC").starts_with("-EXECABORT "));
+        } else {
+            assert_eq!(first.ask("DISCARD"), "-NOPERM no DISCARD for you");
+        }
+        next_transaction_is_its_own(&server, &proxy, &mut second);
+        // Nor does it keep the first from going on.
+        assert_eq!(first.ask("WATCH a"), "+OK");
+        assert_eq!(first.ask("UNWATCH"), "+OK");
+    }
 }
 
 /// On another connection than the one before.

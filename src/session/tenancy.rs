@@ -59,6 +59,8 @@ pub(super) struct Tenancy {
     pending: Cell<usize>,
     /// It is given back as soon as nothing is pending.
     ending: Cell<bool>,
+    /// What ends it must be accepted, or something is left at the server.
+    closes: Cell<bool>,
     /// It carries subscriptions.
     subscribes: Cell<bool>,
     /// What the session's card says of a request that waits here.
@@ -82,6 +84,12 @@ impl Tenancy {
     /// What was sent last ends it: once that is answered nothing of the session is left at the server.
     pub(super) fn end_when_answered(&self) {
         self.ending.set(true);
+    }
+
+    /// The same of EXEC, DISCARD or UNWATCH: if the server refuses it, it still holds what it should have done with.
+    pub(super) fn end_when_accepted(&self) {
+        self.closes.set(true);
+        self.end_when_answered();
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -220,6 +228,11 @@ impl Requester for Tenancy {
             self.answered();
             return self.session.progressed();
         }
+        let reply = payload.as_slice();
+        let refused = response::is_error(reply) && response::error_word(reply) != Some(b"EXECABORT");
+        if refused && self.closes.get() && self.pending.get() == 1 {
+            self.give_back(false);
+        }
         self.answered();
         self.session.clone().reply(ticket, payload);
     }
@@ -268,6 +281,7 @@ impl Session {
             standing: RefCell::new(Standing::Leased),
             pending: Cell::new(0),
             ending: Cell::new(false),
+            closes: Cell::new(false),
             subscribes: Cell::new(false),
             post: RefCell::default(),
         });
