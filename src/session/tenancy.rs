@@ -59,6 +59,8 @@ pub(super) struct Tenancy {
     pending: Cell<usize>,
     /// It is given back as soon as nothing is pending.
     ending: Cell<bool>,
+    /// What ends it must be accepted, or something of the session is left at the server.
+    leaves: Cell<bool>,
     /// It carries subscriptions.
     subscribes: Cell<bool>,
     /// What the session's card says of a request that waits here.
@@ -82,6 +84,12 @@ impl Tenancy {
     /// What was sent last ends it: once that is answered nothing of the session is left at the server.
     pub(super) fn end_when_answered(&self) {
         self.ending.set(true);
+    }
+
+    /// The same with EXEC, DISCARD or UNWATCH, as which it must be accepted for that.
+    pub(super) fn end_when_accepted(&self) {
+        self.leaves.set(true);
+        self.end_when_answered();
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -169,7 +177,7 @@ impl Tenancy {
             return;
         }
         if self.ending.get() {
-            self.give_back(true);
+            self.give_back(!self.leaves.get());
         }
         self.session.go_on_if_answered();
     }
@@ -220,6 +228,10 @@ impl Requester for Tenancy {
             self.answered();
             return self.session.progressed();
         }
+        if self.leaves.get() && self.pending.get() == 1 {
+            let reply = payload.as_slice();
+            self.leaves.set(response::is_error(reply) && response::error_word(reply) != Some(b"EXECABORT"));
+        }
         self.answered();
         self.session.clone().reply(ticket, payload);
     }
@@ -268,6 +280,7 @@ impl Session {
             standing: RefCell::new(Standing::Leased),
             pending: Cell::new(0),
             ending: Cell::new(false),
+            leaves: Cell::new(false),
             subscribes: Cell::new(false),
             post: RefCell::default(),
         });

@@ -136,11 +136,15 @@ fn what_only_the_server_can_refuse_is_told_by_exec() {
 
 /// Answers like a server of transactions; says what it was sent outside of one.
 fn serve(talk: &mut Talk, outside: &Mutex<Vec<String>>, mut exec: impl FnMut(&mut Talk) -> bool) {
-    let mut open = false;
+    let (mut open, mut queued) = (false, 0);
     while let Some(request) = talk.request() {
         match request.split(' ').next().unwrap() {
-            "MULTI" => open = true,
-            "DISCARD" => open = false,
+            "MULTI" => (open, queued) = (true, 0),
+            "EXEC" if queued == 0 => {
+                open = false;
+                talk.say("*0\r\n");
+                continue;
+            }
             "EXEC" => {
                 open = false;
                 if exec(talk) {
@@ -153,6 +157,7 @@ fn serve(talk: &mut Talk, outside: &Mutex<Vec<String>>, mut exec: impl FnMut(&mu
                 continue;
             }
             _ if open => {
+                queued += 1;
                 talk.say("+QUEUED\r\n");
                 continue;
             }
@@ -257,14 +262,12 @@ fn a_slow_transaction_is_in_the_slow_log_with_its_key() {
 
 #[test]
 fn answers_that_wait_for_exec_do_not_wait_for_long() {
-    let server = Fake::start(|_, talk| {
-        while let Some(request) = talk.request() {
-            match request.split(' ').next().unwrap() {
-                "EXEC" => return talk.stall(),
-                "MULTI" | "DISCARD" => talk.say("+OK\r\n"),
-                _ => talk.say("+QUEUED\r\n"),
-            }
-        }
+    let outside = Mutex::new(Vec::new());
+    let server = Fake::start(move |_, talk| {
+        serve(talk, &outside, |talk| {
+            talk.stall();
+            false
+        });
     });
     let proxy = Outrigger::start_with("workers: 1\n", [Pool::new("cache", "redis", &[server.entry()])]);
     let mut client = proxy.client();

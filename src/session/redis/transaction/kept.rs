@@ -22,8 +22,9 @@ use crate::protocol::{Limits, Parsed};
 use crate::telemetry::Outcome;
 
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-/// Does nothing, whether the server takes transactions or not.
-const NOTHING: &[u8] = b"*1\r\n$5\r\nMULTI\r\n*1\r\n$7\r\nDISCARD\r\n";
+/// Does nothing, whether the server takes transactions or not. Not with DISCARD: one that is refused would leave a transaction
+/// open, on the connection that everybody shares; EXEC ends it even then.
+const NOTHING: &[u8] = b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nEXEC\r\n";
 
 /// A transaction with more is sent as it comes, on a connection of its own: to hold it back would gain nothing, and on a
 /// shared one others would wait for it. In bytes.
@@ -244,9 +245,9 @@ impl Trial {
 
 impl Requester for Trial {
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
-        // The answer to DISCARD, which is good only after MULTI; or the reason why MULTI was refused.
+        // The answer to EXEC, which is good only after MULTI; or the reason why MULTI was refused.
         let reply = payload.as_slice();
-        if reply == reply::OK {
+        if reply == reply::EMPTY_ARRAY {
             self.connection.accepted_transaction();
             return self.end(ticket, Verdict::Accepted);
         }

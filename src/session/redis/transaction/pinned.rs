@@ -50,7 +50,7 @@ impl Request<'_, '_> {
             return step;
         }
         self.begun().end();
-        tenancy.end_when_answered();
+        tenancy.end_when_accepted();
         self.send_to(&tenancy, command)
     }
 
