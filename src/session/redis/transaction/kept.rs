@@ -38,6 +38,8 @@ pub(super) struct Kept {
     requests: u32,
     /// Where all their keys are, and by which map; `None`: they have none.
     home: Option<(usize, Arc<Routing>)>,
+    /// There are requests among them that concern all servers of a pool, which was a pool of one.
+    alone: bool,
     /// The server was asked whether it takes transactions at all.
     trial: Option<Rc<Trial>>,
     held: Option<Held>,
@@ -60,6 +62,9 @@ impl Kept {
     /// # Errors
     /// They are not together any more, or nowhere.
     fn home(&mut self, pool: &Pool) -> Result<Option<usize>, ()> {
+        if self.alone && pool.places() > 1 {
+            return Err(());
+        }
         match &self.home {
             None => return Ok(None),
             Some((place, routing)) if pool.goes_by(routing) => return Ok(Some(*place)),
@@ -122,6 +127,7 @@ impl Request<'_, '_> {
         }
         kept.bytes.extend_from_slice(frame);
         kept.requests += 1;
+        kept.alone |= matches!(command.route, Route::FanOut(_) | Route::Only(_) | Route::Debug);
         kept.held.get_or_insert_with(|| Held::new(session.shared.pass.clone())).set(kept.bytes.len());
         self.notice_script(command);
         self.say(reply::QUEUED)
