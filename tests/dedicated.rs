@@ -91,6 +91,60 @@ fn a_connection_on_which_discard_was_refused_is_not_used_again() {
     }
 }
 
+#[test]
+fn a_connection_on_which_the_client_may_not_discard_is_not_used_again() {
+    let server = without_discard();
+    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    first.send(["WATCH a", "MULTI", "SET a first", "DISCARD", ""].join("\r\n"));
+    assert_eq!([(); 3].map(|()| first.reply()), ["+OK", "+OK", "+QUEUED"]);
+    assert_eq!(first.reply(), "-NOPERM no DISCARD for you");
+    next_transaction_is_its_own(&server, &proxy, &mut second);
+}
+
+#[test]
+fn on_a_shared_connection_no_transaction_stays_open_where_the_proxy_may_not_discard() {
+    let server = without_discard();
+    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    for _ in 0..3 {
+        assert_eq!(
+            ["MULTI", "SET a first", "EXEC"].map(|request| first.ask(request)),
+            ["+OK", "+QUEUED", "[+0 SET a first]"]
+        );
+        assert_eq!(second.ask("SET a second"), "+OK");
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+/// A server that carries EXEC out no more than DISCARD, and stays in the transaction.
+#[test]
+fn a_shared_connection_on_which_a_transaction_may_still_be_open_is_given_up() {
+    let server = Fake::start(|_, talk| {
+        let mut open = false;
+        while let Some(request) = talk.request() {
+            talk.say(match request.split(' ').next().unwrap() {
+                "EXEC" => "-NOPERM no EXEC for you\r\n",
+                "MULTI" if !open => {
+                    open = true;
+                    "+OK\r\n"
+                }
+                _ if open => "+QUEUED\r\n",
+                _ => "+OK\r\n",
+            });
+        }
+    });
+    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    for _ in 0..3 {
+        assert_eq!(second.ask("SET a second"), "+OK");
+        assert_eq!(["MULTI", "SET a first"].map(|request| first.ask(request)), ["+OK", "+QUEUED"]);
+        let end = first.ask("EXEC");
+        assert!(end.starts_with("-EXECABORT ") && end.contains("no EXEC for you"), "{end}");
+        assert_eq!(second.ask("SET a second"), "+OK");
+    }
+}
+
 /// On another connection than the one before.
 #[track_caller]
 fn next_transaction_is_its_own(server: &Fake, proxy: &Outrigger, client: &mut Client) {

@@ -335,11 +335,12 @@ impl Connection {
                 cells.latency.record(self.wire.pass.stamp().since(entry.written));
                 cells.queue_latency.record(entry.written.since(entry.queued));
             }
-            let payload = match expect {
-                Expect::Transaction(_) => transactions::outcome(input, length),
-                _ => input.take(length),
+            let (payload, may_be_open) = match expect {
+                Expect::Transaction(_) => self.take_outcome(input, length),
+                _ => (input.take(length), false),
             };
-            let out_of_step = matches!(expect, Expect::Memcached(e)
+            let out_of_step = may_be_open
+                || matches!(expect, Expect::Memcached(e)
                 if memcached::response::leaves_out_of_step(payload.as_slice(), e));
             signs.note(&self.server(), expect, payload.as_slice(), !entry.expired, || self.queued_at(&entry));
             if let Some(requester) = entry.requester {

@@ -41,7 +41,8 @@ pub enum Reason {
     /// The server says that it cannot serve: the error reply.
     #[error("{0}")]
     NotReady(String),
-    /// The server may have taken a data block for commands, so its replies can no longer be told apart.
+    /// The server may have taken a data block for commands, or may take what comes for a part of a transaction, so its replies
+    /// can no longer be told apart.
     #[error("Connection out of step")]
     OutOfStep,
     /// The server has other addresses now.

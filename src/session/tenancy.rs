@@ -59,8 +59,8 @@ pub(super) struct Tenancy {
     pending: Cell<usize>,
     /// It is given back as soon as nothing is pending.
     ending: Cell<bool>,
-    /// What ends it must be accepted, or something is left at the server.
-    closes: Cell<bool>,
+    /// What ends it must be accepted, or something of the session is left at the server.
+    leaves: Cell<bool>,
     /// It carries subscriptions.
     subscribes: Cell<bool>,
     /// What the session's card says of a request that waits here.
@@ -86,9 +86,9 @@ impl Tenancy {
         self.ending.set(true);
     }
 
-    /// The same of EXEC, DISCARD or UNWATCH: if the server refuses it, it still holds what it should have done with.
+    /// The same with EXEC, DISCARD or UNWATCH, as which it must be accepted for that.
     pub(super) fn end_when_accepted(&self) {
-        self.closes.set(true);
+        self.leaves.set(true);
         self.end_when_answered();
     }
 
@@ -177,7 +177,7 @@ impl Tenancy {
             return;
         }
         if self.ending.get() {
-            self.give_back(true);
+            self.give_back(!self.leaves.get());
         }
         self.session.go_on_if_answered();
     }
@@ -228,10 +228,9 @@ impl Requester for Tenancy {
             self.answered();
             return self.session.progressed();
         }
-        let reply = payload.as_slice();
-        let refused = response::is_error(reply) && response::error_word(reply) != Some(b"EXECABORT");
-        if refused && self.closes.get() && self.pending.get() == 1 {
-            self.give_back(false);
+        if self.leaves.get() && self.pending.get() == 1 {
+            let reply = payload.as_slice();
+            self.leaves.set(response::is_error(reply) && response::error_word(reply) != Some(b"EXECABORT"));
         }
         self.answered();
         self.session.clone().reply(ticket, payload);
@@ -281,7 +280,7 @@ impl Session {
             standing: RefCell::new(Standing::Leased),
             pending: Cell::new(0),
             ending: Cell::new(false),
-            closes: Cell::new(false),
+            leaves: Cell::new(false),
             subscribes: Cell::new(false),
             post: RefCell::default(),
         });

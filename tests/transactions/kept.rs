@@ -95,6 +95,42 @@ fn keys_that_move_together_take_their_transaction_along_and_others_end_it() {
 }
 
 #[test]
+fn what_concerns_all_servers_is_not_done_at_one_of_those_that_there_are_meanwhile() {
+    let mut ensemble = need!(Ensemble::start_with("workers: 1\n", 2, &[], &["allow_admin_commands: true"]));
+    ensemble.announce_trouble();
+    let (gone, key) = (ensemble.line(1), ensemble.key(0).to_owned());
+    let all = ensemble.line(0) + &gone;
+    ensemble.reload(&gone, "");
+    let mut client = ensemble.client(2);
+    for keyed in [false, true] {
+        assert_eq!(client.ask(&format!("SET {key} 1")), "+OK");
+        client.send(pipeline(["MULTI", "FLUSHALL"]));
+        assert_eq!(replies(&mut client, 2), ["+OK", "+QUEUED"]);
+        if keyed {
+            assert_eq!(client.ask(&format!("GET {key}")), "+QUEUED");
+        }
+        ensemble.reload(&ensemble.line(0), &all);
+        let end = client.ask("EXEC");
+        assert!(end.starts_with("-EXECABORT Transaction discarded because of: "), "{end}");
+        assert_eq!(client.ask(&format!("GET {key}")), "\"1\"");
+        ensemble.reload(&gone, "");
+    }
+}
+
+#[test]
+fn what_the_server_would_answer_beside_exec_is_refused() {
+    let debug = ["--enable-debug-command", "yes"];
+    let ensemble = need!(Ensemble::start_with("workers: 1\n", 1, &debug, &["allow_admin_commands: true"]));
+    let (mut one, mut other) = (ensemble.client(3), ensemble.client(3));
+    one.send(pipeline(["MULTI", "DEBUG PROTOCOL push", "EXEC"]));
+    assert_eq!(one.reply(), "+OK");
+    assert!(one.reply().starts_with("-ERR "));
+    assert!(one.reply().starts_with("-EXECABORT "));
+    assert_eq!(other.ask("GET a"), "nil");
+    assert_eq!(one.ask("GET a"), "nil");
+}
+
+#[test]
 fn a_server_that_is_ejected_before_exec_is_asked_nothing() {
     for (policy, rest) in [("rehash", "[1]"), ("fail_fast", "-EXECABORT Transaction discarded because of: ")] {
         let lines = ["auto_eject_hosts: true", &format!("on_ejected: {policy}"), "on_readmit: keep"];
@@ -136,11 +172,15 @@ fn what_only_the_server_can_refuse_is_told_by_exec() {
 
 /// Answers like a server of transactions; says what it was sent outside of one.
 fn serve(talk: &mut Talk, outside: &Mutex<Vec<String>>, mut exec: impl FnMut(&mut Talk) -> bool) {
-    let mut open = false;
+    let (mut open, mut queued) = (false, 0);
     while let Some(request) = talk.request() {
         match request.split(' ').next().unwrap() {
-            "MULTI" => open = true,
-            "DISCARD" => open = false,
+            "MULTI" => (open, queued) = (true, 0),
+            "EXEC" if queued == 0 => {
+                open = false;
+                talk.say("*0\r\n");
+                continue;
+            }
             "EXEC" => {
                 open = false;
                 if exec(talk) {
@@ -153,6 +193,7 @@ fn serve(talk: &mut Talk, outside: &Mutex<Vec<String>>, mut exec: impl FnMut(&mu
                 continue;
             }
             _ if open => {
+                queued += 1;
                 talk.say("+QUEUED\r\n");
                 continue;
             }
@@ -257,14 +298,12 @@ fn a_slow_transaction_is_in_the_slow_log_with_its_key() {
 
 #[test]
 fn answers_that_wait_for_exec_do_not_wait_for_long() {
-    let server = Fake::start(|_, talk| {
-        while let Some(request) = talk.request() {
-            match request.split(' ').next().unwrap() {
-                "EXEC" => return talk.stall(),
-                "MULTI" | "DISCARD" => talk.say("+OK\r\n"),
-                _ => talk.say("+QUEUED\r\n"),
-            }
-        }
+    let outside = Mutex::new(Vec::new());
+    let server = Fake::start(move |_, talk| {
+        serve(talk, &outside, |talk| {
+            talk.stall();
+            false
+        });
     });
     let proxy = Outrigger::start_with("workers: 1\n", [Pool::new("cache", "redis", &[server.entry()])]);
     let mut client = proxy.client();

@@ -86,9 +86,16 @@ fn a_server_killed_in_the_middle_is_told_of_and_nothing_is_half_done() {
 #[test]
 fn a_loss_at_exec_is_an_error_and_the_next_transaction_gets_its_own_replies() {
     let server = Fake::start(|number, talk| {
+        let mut queued = 0;
         while let Some(request) = talk.request() {
+            queued += 1;
             match request.split(' ').next().unwrap() {
-                "MULTI" | "DISCARD" => talk.say("+OK\r\n"),
+                "MULTI" => {
+                    queued = 0;
+                    talk.say("+OK\r\n");
+                }
+                // Before the first transaction it is asked whether it takes any.
+                "EXEC" if queued == 1 => talk.say("*0\r\n"),
                 "EXEC" if number < 3 => return,
                 "EXEC" => talk.say(format!("*1\r\n:{number}\r\n")),
                 "GET" => talk.say("$5\r\nplain\r\n"),

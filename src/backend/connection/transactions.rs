@@ -17,27 +17,45 @@ impl Connection {
     }
 }
 
-/// Takes the replies of a transaction, of which that of EXEC is its outcome. If it failed because something was refused
-/// before, EXEC does not say what, but this does.
-pub(super) fn outcome<'a>(input: &'a mut Input<'_>, length: usize) -> Payload<'a> {
-    let (start, error) = response::of_transaction(&input.bytes()[..length]);
-    let outcome = &input.bytes()[start..length];
-    let told = error.filter(|_| response::is_error(outcome)).map(|error| told(outcome, error));
-    match told {
-        Some(told) => {
-            input.skip(length);
-            Payload::Owned(told.into())
-        }
-        None => {
+impl Connection {
+    /// Takes the replies of a transaction, of which that of EXEC is its outcome. If it failed because something was refused
+    /// before, EXEC does not say what, but this does.
+    ///
+    /// True: for all that is known the transaction is still open at the server, and what comes next would become a part of it.
+    pub(super) fn take_outcome<'a>(&self, input: &'a mut Input<'_>, length: usize) -> (Payload<'a>, bool) {
+        let replies = &input.bytes()[..length];
+        let (start, error) = response::of_transaction(replies);
+        let outcome = &replies[start..];
+        if !response::is_error(outcome) {
             input.skip(start);
-            input.take(length - start)
+            return (input.take(length - start), false);
+        }
+        let begun = !response::is_error(replies);
+        if !begun {
+            // It may be asked anew.
+            self.takes_transactions.set(false);
+        }
+        let may_be_open = begun && response::error_word(outcome) != Some(EXECABORT);
+        let told = error.map(|error| told(outcome, error));
+        match told {
+            Some(told) => {
+                input.skip(length);
+                (Payload::Owned(told.into()), may_be_open)
+            }
+            None => {
+                input.skip(start);
+                (input.take(length - start), may_be_open)
+            }
         }
     }
 }
 
+/// EXEC says that it has ended the transaction and done nothing.
+const EXECABORT: &[u8] = b"EXECABORT";
+
 /// The error that says most.
 fn told(outcome: &[u8], error: &[u8]) -> Vec<u8> {
-    if response::error_word(outcome) != Some(b"EXECABORT") {
+    if response::error_word(outcome) != Some(EXECABORT) {
         return error.to_vec();
     }
     let mut told = Vec::new();

@@ -241,6 +241,10 @@ impl Request<'_, '_> {
             return self.refuse_queued(command, |out, _| out.extend_from_slice(errors::NOT_IN_TRANSACTION));
         }
         let place = match command.route {
+            // In RESP3 PROTOCOL has an answer beside that of EXEC, which would be taken for that to another request.
+            Route::Debug if self.arg(1).eq_ignore_ascii_case(b"protocol") => {
+                return self.refuse_queued(command, |out, _| errors::refused_in_transaction(out, command));
+            }
             Route::Key | Route::Keys | Route::Split(_) | Route::Channel => match self.common_place(command) {
                 Ok(place) => place,
                 Err(step) => {

@@ -22,8 +22,9 @@ use crate::protocol::{Limits, Parsed};
 use crate::telemetry::Outcome;
 
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-/// Does nothing, whether the server takes transactions or not.
-const NOTHING: &[u8] = b"*1\r\n$5\r\nMULTI\r\n*1\r\n$7\r\nDISCARD\r\n";
+/// Does nothing, whether the server takes transactions or not. Not with DISCARD: one that is refused would leave a transaction
+/// open, on the connection that everybody shares; EXEC ends it even then.
+const NOTHING: &[u8] = b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nEXEC\r\n";
 
 /// A transaction with more is sent as it comes, on a connection of its own: to hold it back would gain nothing, and on a
 /// shared one others would wait for it. In bytes.
@@ -37,6 +38,8 @@ pub(super) struct Kept {
     requests: u32,
     /// Where all their keys are, and by which map; `None`: they have none.
     home: Option<(usize, Arc<Routing>)>,
+    /// There are requests among them that concern all servers of a pool, which was a pool of one.
+    alone: bool,
     /// The server was asked whether it takes transactions at all.
     trial: Option<Rc<Trial>>,
     held: Option<Held>,
@@ -59,6 +62,9 @@ impl Kept {
     /// # Errors
     /// They are not together any more, or nowhere.
     fn home(&mut self, pool: &Pool) -> Result<Option<usize>, ()> {
+        if self.alone && pool.places() > 1 {
+            return Err(());
+        }
         match &self.home {
             None => return Ok(None),
             Some((place, routing)) if pool.goes_by(routing) => return Ok(Some(*place)),
@@ -121,6 +127,7 @@ impl Request<'_, '_> {
         }
         kept.bytes.extend_from_slice(frame);
         kept.requests += 1;
+        kept.alone |= matches!(command.route, Route::FanOut(_) | Route::Only(_) | Route::Debug);
         kept.held.get_or_insert_with(|| Held::new(session.shared.pass.clone())).set(kept.bytes.len());
         self.notice_script(command);
         self.say(reply::QUEUED)
@@ -244,9 +251,9 @@ impl Trial {
 
 impl Requester for Trial {
     fn reply(self: Rc<Self>, ticket: Ticket, payload: Payload<'_>) {
-        // The answer to DISCARD, which is good only after MULTI; or the reason why MULTI was refused.
+        // The answer to EXEC, which is good only after MULTI; or the reason why MULTI was refused.
         let reply = payload.as_slice();
-        if reply == reply::OK {
+        if reply == reply::EMPTY_ARRAY {
             self.connection.accepted_transaction();
             return self.end(ticket, Verdict::Accepted);
         }
