@@ -65,6 +65,8 @@ pub(super) struct Tenancy {
     subscribes: Cell<bool>,
     /// What the session's card says of a request that waits here.
     post: RefCell<Option<Post>>,
+    /// That is still to be said.
+    has_to_say: Cell<bool>,
 }
 
 impl Tenancy {
@@ -147,18 +149,20 @@ impl Tenancy {
     /// The next request waits for something to happen, this long. So that others may have that end before, the server is asked
     /// what it calls the connection, if that is not known yet: the question goes along with the request.
     pub(super) fn take_up_post(&self, wait: Wait) {
+        self.session.card.posts.expect();
+        self.has_to_say.set(true);
         match self.connection().map(|connection| connection.number_at_server()) {
             Some(Some(number)) => self.tell_post(Some(number)),
             Some(None) => {
                 let write = |out: &mut Outbound, pass: &Pass| out.push(Payload::Borrowed(CLIENT_ID), pass);
                 self.send(Own::Number.ticket(), wait, write);
             }
-            None => {}
+            None => drop(self.leave_post()),
         }
     }
 
     fn tell_post(&self, number: Option<i64>) {
-        if let Some(connection) = self.connection() {
+        if let Some(connection) = self.connection().filter(|_| self.has_to_say.replace(false)) {
             let post = Post { server: self.server, address: connection.address(), number };
             self.session.card.posts.take_up(post.clone());
             *self.post.borrow_mut() = Some(post);
@@ -167,6 +171,9 @@ impl Tenancy {
 
     /// Nothing waits here any more. True: somebody has had the server end it, and that may not have come there yet.
     fn leave_post(&self) -> bool {
+        if self.has_to_say.replace(false) {
+            self.session.card.posts.expect_no_more();
+        }
         self.post.take().is_some_and(|post| self.session.card.posts.leave(&post))
     }
 
@@ -283,6 +290,7 @@ impl Session {
             leaves: Cell::new(false),
             subscribes: Cell::new(false),
             post: RefCell::default(),
+            has_to_say: Cell::new(false),
         });
         let connection = pool.lease(place, self.variant(), tenancy.clone(), 0)?;
         *tenancy.connection.borrow_mut() = Some(connection);
