@@ -113,6 +113,7 @@ fn a_client_on_another_worker_can_be_killed() {
     eventually("five others", || (list(&mut killer, "").len() == 6).then_some(()));
     assert_eq!(killer.ask("CLIENT KILL TYPE normal"), "5");
     others.iter_mut().for_each(Client::expect_closed);
+    eventually("all others to be off the list", || (list(&mut killer, "").len() == 1).then_some(()));
     assert_eq!(killer.ask("CLIENT KILL TYPE normal SKIPME no"), "1");
     killer.expect_closed();
     let metrics = proxy.http("GET", "/metrics").body;

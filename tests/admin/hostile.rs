@@ -159,7 +159,7 @@ fn ten_thousand_who_say_nothing_keep_nobody_out() {
             slowest = slowest.max(begun.elapsed());
         }
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(9), "{slowest:?}");
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
     assert!(descriptors < 150, "{descriptors} descriptors");
     assert!(resident(&proxy) < before + (16 << 10), "{before} kB before, {} kB after", resident(&proxy));
