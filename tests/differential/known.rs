@@ -22,6 +22,8 @@ pub fn normal(request: &Request, reply: Value) -> Value {
         ("SCAN" | "SSCAN" | "HSCAN" | "ZSCAN", _) if !has(b"100000") || !from_zero => Value::text("some"),
         ("SCAN" | "SSCAN", _) => parts(reply, |at, part| if at == 1 { sorted(part, 1) } else { part }),
         ("HSCAN" | "ZSCAN", _) => parts(reply, |at, part| if at == 1 { sorted(part, 2) } else { part }),
+        // Of a set that is not sorted at all (BY without a `*`) LIMIT leaves a part, in the order of its hash table.
+        ("SORT" | "SORT_RO", _) if has(b"BY") && has(b"LIMIT") => shape(reply),
         ("SORT" | "SORT_RO", _) if has(b"BY") => sorted(reply, 1),
         ("FUNCTION", "LIST") => sorted(reply, 1),
         // By chance.
@@ -189,8 +191,15 @@ pub fn is_refused_on_purpose(ours: &Value, theirs: &Value) -> bool {
     text.contains(" within MULTI' is not supported by Outrigger")
         // A watching connection has its database and its version.
         || text.contains(" is not supported by Outrigger while keys are watched")
+        // Newer servers take one argument more (WITHSCORE, Redis 7.2); this one says at EXEC that it does not.
+        || text == "+QUEUED" && ["'zrank'", "'zrevrank'"].iter().any(|name| is_wrong_arity(theirs, name))
         // Redis looks for the keys at EXEC; the proxy must know where to send the request.
         || queued && NO_KEYS.iter().any(|why| text.contains(why))
+}
+
+fn is_wrong_arity(reply: &Value, name: &str) -> bool {
+    let text = format!("-ERR wrong number of arguments for {name} command");
+    *reply == Value::Line(text.into_bytes())
 }
 
 /// How it is said that the keys of a request cannot be found.

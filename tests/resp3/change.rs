@@ -145,6 +145,30 @@ fn databases_may_come_and_go() {
 }
 
 #[test]
+fn what_was_begun_in_a_database_that_goes_can_be_ended_there() {
+    let server = need!(Server::redis());
+    let pool = Pool::redis("cache", std::slice::from_ref(&server)).set("databases: 4");
+    let proxy = Outrigger::start_with("workers: 1\n", [pool]);
+    let begun = [&["MULTI", "SET a 1"][..], &["MULTI", "SET a 1"], &["WATCH a", "MULTI", "SET a 1"], &["WATCH a"]];
+    let mut clients = begun.map(|begun| {
+        let mut client = proxy.client();
+        assert_eq!(client.ask("SELECT 3"), "+OK");
+        begun.iter().for_each(|request| assert!(!client.ask(request).starts_with('-'), "{request}"));
+        client
+    });
+    change(&proxy, "databases: 4", "databases: 2");
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+    for (client, (end, answer)) in
+        clients.iter_mut().zip([("EXEC", aborted), ("DISCARD", "+OK"), ("EXEC", aborted), ("UNWATCH", "+OK")])
+    {
+        assert!(client.ask("GET a").starts_with("-ERR pool cache does not serve database 3 any more"));
+        assert_eq!(client.ask(end), answer);
+        assert_eq!(client.ask("SELECT 1"), "+OK");
+        assert_eq!(client.ask("GET a"), "nil");
+    }
+}
+
+#[test]
 fn a_reload_under_load_swaps_nothing() {
     let servers = need!(Server::three(Server::redis));
     let pool = Pool::redis("cache", &servers).set("databases: 3").set("server_connections: 1");

@@ -32,6 +32,21 @@ impl Request<'_, '_> {
         Some(refused)
     }
 
+    /// Refuses a request in a database that the pool does not serve any more. What was begun there can be ended, without
+    /// anything being done.
+    pub(super) fn guard_its_database(&mut self, command: &'static Command) -> Option<Step> {
+        if !self.session.is_astray(self.pool) || matches!(command.route, Route::Proxy(_)) {
+            return None;
+        }
+        self.spoil();
+        if self.ends_transaction(command) {
+            return None;
+        }
+        let (database, pool) = (self.session.variant().database, self.pool_name());
+        let text = format!("ERR pool {pool} does not serve database {database} any more (databases); SELECT another");
+        Some(self.answer_as(unsupported(command), |out, _| reply::write_error(out, &text)))
+    }
+
     /// Whether it can destroy what others rely on. Of DEBUG all but a look at a key.
     fn is_restricted(&self, command: &Command) -> bool {
         let is = |name: &[u8]| self.arg(1).eq_ignore_ascii_case(name);

@@ -248,9 +248,8 @@ impl Request<'_, '_> {
         {
             return refused;
         }
-        if self.session.is_astray(self.pool) && !matches!(command.route, Route::Proxy(_)) {
-            self.spoil();
-            return self.answer_as(unsupported(command), |out, r| r.write_astray(out));
+        if let Some(refused) = self.guard_its_database(command) {
+            return refused;
         }
         if self.session.subscribing.get()
             && let Some(step) = self.while_subscribed(command)
@@ -263,12 +262,6 @@ impl Request<'_, '_> {
             return step;
         }
         self.route(command)
-    }
-
-    fn write_astray(&self, out: &mut Vec<u8>) {
-        let (database, pool) = (self.session.variant().database, self.pool_name());
-        let text = format!("ERR pool {pool} does not serve database {database} any more (databases); SELECT another");
-        reply::write_error(out, &text);
     }
 
     fn route(&mut self, command: &'static Command) -> Step {

@@ -147,6 +147,12 @@ impl Request<'_, '_> {
         }
     }
 
+    /// It ends what WATCH or MULTI has begun, and does nothing more once that is spoilt.
+    pub(super) fn ends_transaction(&self, command: &Command) -> bool {
+        use TransactionCommand::{Discard, Exec, Unwatch};
+        self.state.transaction.is_some() && matches!(command.route, Route::Transaction(Exec | Discard | Unwatch))
+    }
+
     fn begun(&mut self) -> &mut Transaction {
         self.state.transaction.get_or_insert_default()
     }
