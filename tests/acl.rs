@@ -305,6 +305,38 @@ fn what_is_forbidden_spoils_a_transaction() {
     assert_eq!(app.ask("WATCH other:1"), "-NOPERM No permissions to access a key");
 }
 
+#[test]
+fn rights_that_change_within_a_transaction_end_it() {
+    let mut scene = need!(Scene::new(1, &[USERS, "backlog: 100"]));
+    // One worker: where one client has other rights, all have.
+    let pool = Pool::redis("cache", &scene.servers).set(USERS).set("backlog: 100");
+    scene.proxy = Outrigger::start_with("workers: 1\n", [pool]);
+    let begin = |watches: bool| {
+        let mut app = scene.user("app apppw");
+        if watches {
+            assert_eq!(app.ask("WATCH app:2"), "+OK");
+        }
+        assert_eq!(app.ask("MULTI"), "+OK");
+        assert_eq!(app.ask("SET app:1 x"), "+QUEUED");
+        app
+    };
+    let (mut apps, mut other) = ([begin(false), begin(true)], [begin(false), begin(true)]);
+    // Of nobody's rights.
+    scene.change("backlog: 100", "backlog: 200");
+    assert!(other.iter_mut().all(|app| app.ask("EXEC") == "[+OK]"));
+    scene.change("~app:* &app:*", "~none:* &app:*");
+    let mut seen = scene.user("root rootpw");
+    eventually("the new rights", || {
+        seen.ask("SET app:1 kept");
+        scene.user("app apppw").ask("GET app:1").starts_with("-NOPERM").then_some(())
+    });
+    for app in &mut apps {
+        let end = "-EXECABORT Transaction discarded because of: the rights of user app have changed";
+        assert_eq!(app.ask("EXEC"), end);
+    }
+    assert_eq!(seen.ask("GET app:1"), "\"kept\"");
+}
+
 /// The entries of ACL LOG as they come in RESP3 or RESP2: by their fields.
 fn denials(client: &mut Client, line: &str) -> Vec<Vec<(String, String)>> {
     client.send(resp(&line.split(' ').collect::<Vec<_>>()));

@@ -92,17 +92,6 @@ fn a_connection_on_which_discard_was_refused_is_not_used_again() {
 }
 
 #[test]
-fn a_connection_on_which_the_client_may_not_discard_is_not_used_again() {
-    let server = without_discard();
-    let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);
-    let (mut first, mut second) = (proxy.client(), proxy.client());
-    first.send(["WATCH a", "MULTI", "SET a first", "DISCARD", ""].join("\r\n"));
-    assert_eq!([(); 3].map(|()| first.reply()), ["+OK", "+OK", "+QUEUED"]);
-    assert_eq!(first.reply(), "-NOPERM no DISCARD for you");
-    next_transaction_is_its_own(&server, &proxy, &mut second);
-}
-
-#[test]
 fn on_a_shared_connection_no_transaction_stays_open_where_the_proxy_may_not_discard() {
     let server = without_discard();
     let proxy = Outrigger::start_with("workers: 1\n", [pool(&[format!("{} one", server.entry())])]);

@@ -14,11 +14,13 @@ mod kept;
 mod pinned;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::tenancy::{Own, Standing, Tenancy};
 use super::super::{Step, meter::Verdict};
 use super::Request;
+use crate::config::User;
 use crate::protocol::redis::commands::{Command, NO_MULTI, ProxyCommand, Route, TransactionCommand};
 use crate::protocol::redis::{Version, errors, reply};
 use crate::telemetry::Trouble;
@@ -33,6 +35,8 @@ const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
 #[derive(Default)]
 pub(super) struct Transaction {
     stage: Stage,
+    /// By whose rights requests were let in.
+    rights: Option<Arc<User>>,
     /// What came after MULTI, if it has no connection of its own.
     kept: Kept,
     /// A connection of its own, to the server of its keys.
@@ -159,7 +163,9 @@ impl Request<'_, '_> {
 
     fn multi(&mut self) -> Step {
         self.session.card.queued.store(0, Relaxed);
+        let rights = self.state.who.rights().cloned();
         let transaction = self.begun();
+        transaction.rights = rights;
         transaction.stage = Stage::Open;
         transaction.opened = false;
         self.say(reply::OK)
@@ -174,6 +180,12 @@ impl Request<'_, '_> {
                 Spoilt::Refused => out.extend_from_slice(errors::EXECABORT),
                 Spoilt::Lost(why) => errors::exec_abort(out, &why),
             });
+        }
+        if let Some(user) = self.state.who.rights()
+            && transaction.rights.as_ref().is_none_or(|before| before.permissions != user.permissions)
+        {
+            let why = format!("the rights of user {} have changed", user.name);
+            return self.abort(command, &why);
         }
         if transaction.has_lost_sight() {
             // The keys may have changed since.

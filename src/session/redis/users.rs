@@ -29,6 +29,11 @@ impl Who {
         self.user.as_ref().map_or("", |user| &user.name)
     }
 
+    /// What it may do, if that is not everything.
+    pub(super) fn rights(&self) -> Option<&Arc<User>> {
+        self.user.as_ref().filter(|_| self.restricted)
+    }
+
     /// Of a session of another process: somebody of this name, who is looked up before the first request.
     pub(super) fn named(name: &str) -> Self {
         let nobody = || User {
