@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
         let (count, on_ejected) = (self.shape().servers(), self.shape().settings.health.on_ejected);
         (self.policy, self.interval) = any_policy(&mut self.random, self.shapes[self.shape].slow_start);
         // At some places there is another server now.
-        let stays = |i: usize, random: &mut Jitter| (i < old && random.number() % 8 > 0).then_some(i);
+        let stays = |i: usize, random: &mut Jitter| (i < old && !random.number().is_multiple_of(8)).then_some(i);
         let from: Vec<Option<usize>> = (0..count).map(|i| stays(i, &mut self.random)).collect();
         self.log.push((self.now, Note::Reload(from.clone(), self.policy.clone(), on_ejected)));
         let mut group = Group::new(self.policy.clone(), count, self.random.number());

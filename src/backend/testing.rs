@@ -18,7 +18,7 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         Self { listener: UnixListener::bind(&path).unwrap(), path, _directory: directory }

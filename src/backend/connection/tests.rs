@@ -108,7 +108,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> Self {
-        let place = Place::new();
+        let place = Place::make();
         Self { connection: connection(pass, &place.path, change), asker: Rc::default(), place }
     }
 

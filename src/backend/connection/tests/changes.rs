@@ -159,7 +159,7 @@ fn one_that_leaves_ends_when_the_last_request_expires_before_there_is_a_link() {
 #[test]
 fn after_a_move_the_old_link_answers_what_it_was_sent_and_the_new_one_takes_the_rest_in_order() {
     on_worker(async |pass| {
-        let (test, place) = (Fixture::new(&pass, |_| ()).run(), Place::new());
+        let (test, place) = (Fixture::new(&pass, |_| ()).run(), Place::make());
         test.send(0, b"old\r\n");
         let mut old = test.accept().await;
         receive(&mut old, 5).await;
@@ -198,7 +198,7 @@ fn another_login_is_another_link_to_the_same_place() {
 #[test]
 fn an_attempt_at_the_old_place_is_called_off_and_costs_nothing() {
     on_worker(async |pass| {
-        let (test, place) = (Fixture::new(&pass, with_database).run(), Place::new());
+        let (test, place) = (Fixture::new(&pass, with_database).run(), Place::make());
         test.send(0, b"request\r\n");
         let mut old = test.accept().await;
         receive(&mut old, SELECT).await;
@@ -216,7 +216,7 @@ fn an_attempt_at_the_old_place_is_called_off_and_costs_nothing() {
 #[test]
 fn where_the_server_is_now_it_is_tried_at_once() {
     on_worker(async |pass| {
-        let (test, place) = (Fixture::new(&pass, |_| ()), Place::new());
+        let (test, place) = (Fixture::new(&pass, |_| ()), Place::make());
         let nowhere = place.path.with_file_name("nobody listens");
         test.move_to(&nowhere, |server| server.max_reconnect_delay = Duration::from_secs(1000));
         run(&test.connection);
@@ -238,7 +238,7 @@ fn where_the_server_is_now_it_is_tried_at_once() {
 #[test]
 fn there_and_back_twice_before_the_old_link_has_answered() {
     on_worker(async |pass| {
-        let (test, place) = (Fixture::new(&pass, |_| ()).run(), Place::new());
+        let (test, place) = (Fixture::new(&pass, |_| ()).run(), Place::make());
         test.send(0, b"old\r\n");
         let mut old = test.accept().await;
         receive(&mut old, 5).await;
@@ -263,7 +263,7 @@ fn there_and_back_twice_before_the_old_link_has_answered() {
 fn the_end_of_the_server_at_the_old_place_says_nothing_about_the_new_one() {
     on_worker(async |pass| {
         let (test, place) =
-            (Fixture::new(&pass, |server| server.timeout = Some(Duration::from_millis(50))), Place::new());
+            (Fixture::new(&pass, |server| server.timeout = Some(Duration::from_millis(50))), Place::make());
         run(&test.connection);
         test.send(0, b"late\r\n");
         test.send(1, b"lost\r\n");
@@ -285,7 +285,7 @@ fn the_end_of_the_server_at_the_old_place_says_nothing_about_the_new_one() {
 #[test]
 fn of_a_retired_link_that_is_jammed_only_the_request_under_way_is_finished() {
     on_worker(async |pass| {
-        let (test, place) = (Fixture::new(&pass, |server| server.max_bytes = usize::MAX).run(), Place::new());
+        let (test, place) = (Fixture::new(&pass, |server| server.max_bytes = usize::MAX).run(), Place::make());
         let large = 8 << 20;
         test.send(0, &vec![b'L'; large]);
         let mut old = test.accept().await;

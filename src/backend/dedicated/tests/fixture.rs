@@ -147,7 +147,7 @@ pub const LINE: u32 = 7;
 
 impl Fixture {
     pub fn new(pass: &Rc<Pass>, change: impl FnOnce(&mut Server)) -> Self {
-        let place = Place::new();
+        let place = Place::make();
         let mut server = describe(&place.path);
         change(&mut server);
         let (guest, desk, cells) = (Rc::<Guest>::default(), Rc::<Desk>::default(), Arc::<ServerCells>::default());
