@@ -104,15 +104,21 @@ fn connections_that_come_and_go_leave_nothing_behind() {
     assert_eq!(client.ask("SET a 1"), "+OK");
     let clients = || counter(&proxy, "client_connections");
     eventually("the first ones to be gone", || (clients() == 1).then_some(()));
+    let come_and_go = |rounds: usize| {
+        for round in 0..rounds {
+            let mut crowd: Vec<Client> = (0..500).map(|_| proxy.client()).collect();
+            // Some say nothing, some half a request, some a whole one.
+            crowd.iter_mut().skip(round % 3).step_by(3).for_each(|client| client.send("*2\r\n$3\r\nGET\r\n"));
+            crowd.iter_mut().skip(round % 2).step_by(2).for_each(|client| client.send("$1\r\na\r\n"));
+        }
+    };
+    // The allocator keeps what as many at a time have needed once.
+    come_and_go(6);
+    eventually("these to be gone", || (clients() == 1).then_some(()));
     let (files, before) = (descriptors(proxy.pid()), memory(proxy.pid()));
     let bystanders = Bystanders::start(4, Redis, &proxy.address_of(0));
     // Ten thousand.
-    for round in 0..20 {
-        let mut crowd: Vec<Client> = (0..500).map(|_| proxy.client()).collect();
-        // Some say nothing, some half a request, some a whole one.
-        crowd.iter_mut().skip(round % 3).step_by(3).for_each(|client| client.send("*2\r\n$3\r\nGET\r\n"));
-        crowd.iter_mut().skip(round % 2).step_by(2).for_each(|client| client.send("$1\r\na\r\n"));
-    }
+    come_and_go(20);
     bystanders.served();
     eventually("all of them to be gone", || (clients() == 1).then_some(()));
     // The other worker may have connected to the server meanwhile, and the statistics are asked for.
