@@ -131,6 +131,23 @@ fn what_the_server_would_answer_beside_exec_is_refused() {
 }
 
 #[test]
+fn what_grows_large_after_a_reload_goes_to_where_its_keys_are_by_then() {
+    let mut ensemble = need!(Ensemble::start_with("workers: 1\n", 3, &[], &[]));
+    ensemble.announce_trouble();
+    let key = ensemble.key(2).to_owned();
+    let mut client = ensemble.client(2);
+    let (large, more) = ("x".repeat(60_000), "y".repeat(10_000));
+    client.send(pipeline(["MULTI", &format!("SET {key} {large}")]));
+    assert_eq!(replies(&mut client, 2), ["+OK", "+QUEUED"]);
+    // The last of three is the last of two now.
+    ensemble.reload(&ensemble.line(0), "");
+    client.send(pipeline([&format!("ECHO {more}"), &format!("STRLEN {key}"), "EXEC"]));
+    assert_eq!(replies(&mut client, 2), ["+QUEUED", "+QUEUED"]);
+    assert_eq!(client.reply(), format!("[+OK \"{more}\" 60000]"));
+    assert_eq!(ensemble.servers[2].client().ask(&format!("STRLEN {key}")), "60000");
+}
+
+#[test]
 fn a_server_that_is_ejected_before_exec_is_asked_nothing() {
     for (policy, rest) in [("rehash", "[1]"), ("fail_fast", "-EXECABORT Transaction discarded because of: ")] {
         let lines = ["auto_eject_hosts: true", &format!("on_ejected: {policy}"), "on_readmit: keep"];

@@ -119,8 +119,14 @@ impl Request<'_, '_> {
             if homeless {
                 return self.refuse_queued(command, |out, _| errors::transaction_too_large(out, most));
             }
-            let home = kept.home.as_ref().map(|(place, _)| *place);
-            return self.queue_there(command, home);
+            // By the map of now: places change with it.
+            return match kept.home(self.pool) {
+                Ok(home) => self.queue_there(command, home),
+                Err(()) => {
+                    self.spoil();
+                    self.reject(command, |out, _| errors::transaction_lost(out, MOVED))
+                }
+            };
         }
         if kept.bytes.capacity() == 0 {
             kept.bytes = session.shared.pass.take_buffer();
